@@ -1,0 +1,1 @@
+"""Headless core: numpy, scipy, scikit-image, torch; never Qt, never napari."""
