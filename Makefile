@@ -1,0 +1,60 @@
+# Two commands do all set-up on a machine with Python 3.11 or newer, git and make:
+#   make demo   install into .venv, segment the bundled images, write the results to out/
+#   make test   install the development tools into .venv, run the tests
+# Options:
+#   PYTHON=python3.12    the Python that makes .venv
+#   TORCH_INDEX=URL      a package index with CPU builds of PyTorch; without it pip's own index
+#                        decides, which on Linux may mean the much larger CUDA build
+#   JOBS=4 TESTS=tests/core/test_cli.py   test processes; what to test
+
+VENV := .venv
+BIN := $(VENV)/bin
+JOBS ?= 2
+TESTS ?= tests
+PYTHON ?= $(shell for p in python3.13 python3.12 python3.11 python3 python; do \
+	"$$p" -c 'import sys; sys.exit(sys.version_info < (3, 11))' 2>/dev/null && { echo "$$p"; break; }; done)
+PIP = $(BIN)/python -m pip install --constraint constraints.txt
+
+.PHONY: demo test lint docs clean
+
+demo: $(VENV)/installed-base
+	$(BIN)/napari-dinocell segment src/napari_dinocell/resources/samples --output out \
+		--overlay --csv --overwrite
+
+test: $(VENV)/installed-dev
+	OMP_NUM_THREADS=1 $(BIN)/python -m pytest -n $(JOBS) --dist loadfile $(TESTS)
+
+lint: $(VENV)/installed-dev
+	$(BIN)/ruff check .
+	$(BIN)/ruff format --check .
+	$(BIN)/mypy
+	$(BIN)/lint-imports
+
+docs: $(VENV)/installed-dev
+	$(PIP) mkdocs-material
+	$(BIN)/mkdocs build --strict
+
+$(BIN)/python:
+	@if [ -z "$(PYTHON)" ]; then \
+		echo "No Python 3.11 or newer was found; install one, or name it: make demo PYTHON=/path/to/python" >&2; \
+		exit 2; fi
+	@"$(PYTHON)" -c 'import ensurepip, venv' 2>/dev/null || { \
+		echo "$(PYTHON) cannot make virtual environments; on Debian or Ubuntu run: apt install python3-venv" >&2; \
+		exit 2; }
+	"$(PYTHON)" -m venv $(VENV)
+
+# The stamps are renewed when the dependencies change.
+$(VENV)/torch: constraints.txt | $(BIN)/python
+	$(PIP) "torch>=2.4" $(if $(TORCH_INDEX),--index-url $(TORCH_INDEX))
+	@touch $@
+
+$(VENV)/installed-base: pyproject.toml constraints.txt | $(VENV)/torch
+	$(PIP) --editable ".[formats,export]"
+	@touch $@
+
+$(VENV)/installed-dev: pyproject.toml constraints.txt | $(VENV)/torch
+	$(PIP) --editable ".[dev]"
+	@touch $@
+
+clean:
+	rm -rf $(VENV) out build dist site .pytest_cache .mypy_cache .ruff_cache .import_linter_cache .hypothesis
