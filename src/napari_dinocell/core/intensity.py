@@ -14,7 +14,7 @@ from typing import Any, Protocol
 import numpy as np
 import numpy.typing as npt
 
-__all__ = ["CLIP", "IntensityRange", "PlaneLike", "intensity_range", "normalize"]
+__all__ = ["CLIP", "IntensityRange", "PlaneLike", "intensity_range", "luminance", "normalize"]
 
 CLIP = (-0.5, 2.0)
 """Range of normalized values. Wider than [0, 1], because the brightest cells of a sparse plane lie
@@ -160,6 +160,25 @@ def normalize(plane: npt.NDArray[Any], range_: IntensityRange) -> npt.NDArray[np
     return np.ascontiguousarray(np.clip(scaled, *CLIP), dtype=np.float32)
 
 
+def luminance(plane: npt.NDArray[Any]) -> npt.NDArray[Any]:
+    """Gray values of a color plane, for models that were trained on gray.
+
+    Parameters
+    ----------
+    plane : (Y, X, 3) array
+        Red, green, blue, of any real dtype.
+
+    Returns
+    -------
+    (Y, X) float32 or float64 array
+        0.2125 red + 0.7154 green + 0.0721 blue (ITU-R BT.709), in units of the plane.
+    """
+    weights = np.array((0.2125, 0.7154, 0.0721))
+    values = _real(plane)
+    gray: npt.NDArray[Any] = values @ weights.astype(values.dtype)
+    return gray
+
+
 def _inverse_half_span(range_: IntensityRange) -> float:
     return 1.0 / (0.5 * range_.high - 0.5 * range_.low)
 
@@ -180,7 +199,8 @@ def _real(values: Any) -> npt.NDArray[Any]:
 
 
 def _all_channels(mask: npt.NDArray[np.bool_]) -> npt.NDArray[np.bool_]:
-    return mask if mask.ndim == 2 else mask.all(axis=2)
+    every: npt.NDArray[np.bool_] = mask if mask.ndim == 2 else np.all(mask, axis=2)
+    return every
 
 
 def _gray(plane: npt.NDArray[Any]) -> npt.NDArray[Any]:
