@@ -64,7 +64,7 @@ def overlap_table(true: NDArray[np.integer], pred: NDArray[np.integer]) -> Overl
     """
     true, pred = np.asarray(true), np.asarray(pred)
     _check(true, "true")
-    _check(pred, "pred")
+    _check(pred, "predicted")
     if true.shape != pred.shape:
         raise ValueError(
             f"True labels have the shape {true.shape}, predicted labels {pred.shape}; "
