@@ -1,0 +1,289 @@
+"""Vision transformer in the DINOv3 form, with DINOv2's learned positions as the other strategy.
+
+Parameter names are those of the official DINOv3 files, so that a checkpoint loads by name
+(`weights.py` knows the other layouts).
+
+References
+----------
+ViT https://arxiv.org/abs/2010.11929, LayerScale https://arxiv.org/abs/2103.17239, registers
+https://arxiv.org/abs/2309.16588, DINOv2 https://arxiv.org/abs/2304.07193, DINOv3
+https://arxiv.org/abs/2508.10104
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from typing import Literal, NamedTuple
+
+import torch
+import torch.nn.functional as F
+from pydantic import BaseModel, ConfigDict, Field
+from torch import Tensor, nn
+
+from .position import AxialRope, CoordinateChange, LearnedPositions, Rotation, rotate
+
+CoordinateDraw = Callable[[int], CoordinateChange | None]
+"""Block index -> change of the patch coordinates in this block."""
+
+
+class ViTConfig(BaseModel):
+    """Shape of a vision transformer; the defaults are ViT-S/8 in the DINOv3 form."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+    kind: Literal["vit"] = "vit"
+    width: int = Field(384, gt=0)
+    depth: int = Field(12, gt=0)
+    heads: int = Field(6, gt=0)
+    mlp_ratio: float = Field(4.0, gt=0)
+    patch: int = Field(8, gt=0)
+    n_storage_tokens: int = Field(4, ge=0)
+    position: Literal["rope", "learned"] = "rope"
+    rope_base: float = Field(100.0, gt=0)
+    position_grid: int = Field(37, gt=0)
+    position_antialias: bool = False
+    mask_key_bias: bool = True
+    norm_eps: float = Field(1e-5, gt=0)
+    layer_scale: float = 1e-5
+
+
+VIT_S = ViTConfig()
+VIT_B = ViTConfig(width=768, heads=12)
+VIT_L = ViTConfig(width=1024, depth=24, heads=16)
+VIT_S_LEARNED = ViTConfig(
+    n_storage_tokens=0, position="learned", mask_key_bias=False, norm_eps=1e-6
+)
+"""ViT-S/8 with DINOv2's positions and without registers."""
+
+
+class Tokens(NamedTuple):
+    """Normalized tokens of the last block: cls (B, D), storage (B, R, D), patches (B, N, D)."""
+
+    cls: Tensor
+    storage: Tensor
+    patches: Tensor
+
+
+class PatchEmbed(nn.Module):
+    """Linear projection of each patch, as a convolution whose stride is its kernel."""
+
+    def __init__(self, patch: int, width: int) -> None:
+        super().__init__()
+        self.proj = nn.Conv2d(3, width, kernel_size=patch, stride=patch)
+
+    def forward(self, x: Tensor) -> Tensor:
+        """(B, 3, Y, X) -> (B, Y/patch, X/patch, D)."""
+        return self.proj(x).permute(0, 2, 3, 1)  # type: ignore[no-any-return]
+
+
+class KeyMaskedLinear(nn.Linear):
+    """Linear layer for q, k, v whose key bias is held at zero by the buffer `bias_mask`.
+
+    A key bias adds the same number to a whole row of the softmax when there is no RoPE, so it does
+    nothing; DINOv3 removes it.
+    """
+
+    bias_mask: Tensor
+
+    def __init__(self, width: int) -> None:
+        super().__init__(width, 3 * width)
+        mask = torch.ones(3 * width)
+        mask[width : 2 * width] = 0
+        self.register_buffer("bias_mask", mask)
+
+    def forward(self, x: Tensor) -> Tensor:
+        """(..., D) -> (..., 3 D)."""
+        return F.linear(x, self.weight, self.bias * self.bias_mask.to(self.bias.dtype))
+
+
+class Attention(nn.Module):
+    """Multi-head self-attention; q and k are turned where there is a rotation."""
+
+    def __init__(self, width: int, heads: int, mask_key_bias: bool) -> None:
+        super().__init__()
+        self.heads = heads
+        self.qkv = KeyMaskedLinear(width) if mask_key_bias else nn.Linear(width, 3 * width)
+        self.proj = nn.Linear(width, width)
+
+    def forward(self, x: Tensor, rotation: Rotation | None) -> Tensor:
+        """(B, N, D) -> (B, N, D)."""
+        B, N, D = x.shape
+        qkv = self.qkv(x).view(B, N, 3, self.heads, D // self.heads)
+        q, k, v = qkv.permute(2, 0, 3, 1, 4)  # each (B, H, N, D_head)
+        if rotation is not None:
+            q, k = rotate(q, rotation).to(v.dtype), rotate(k, rotation).to(v.dtype)
+        x = F.scaled_dot_product_attention(q, k, v)
+        return self.proj(x.transpose(1, 2).reshape(B, N, D))  # type: ignore[no-any-return]
+
+
+class Mlp(nn.Module):
+    """Two linear layers with exact GELU between."""
+
+    def __init__(self, width: int, hidden: int) -> None:
+        super().__init__()
+        self.fc1 = nn.Linear(width, hidden)
+        self.fc2 = nn.Linear(hidden, width)
+
+    def forward(self, x: Tensor) -> Tensor:
+        """(B, N, D) -> (B, N, D)."""
+        return self.fc2(F.gelu(self.fc1(x)))  # type: ignore[no-any-return]
+
+
+class LayerScale(nn.Module):
+    """A learned factor per channel."""
+
+    def __init__(self, width: int, start: float) -> None:
+        super().__init__()
+        self.gamma = nn.Parameter(torch.full((width,), start))
+
+    def forward(self, x: Tensor) -> Tensor:
+        """(..., D) -> (..., D)."""
+        return x * self.gamma
+
+
+class Block(nn.Module):
+    """Pre-norm transformer block."""
+
+    def __init__(self, config: ViTConfig) -> None:
+        super().__init__()
+        width = config.width
+        self.norm1 = nn.LayerNorm(width, eps=config.norm_eps)
+        self.attn = Attention(width, config.heads, config.mask_key_bias)
+        self.ls1 = LayerScale(width, config.layer_scale)
+        self.norm2 = nn.LayerNorm(width, eps=config.norm_eps)
+        self.mlp = Mlp(width, round(width * config.mlp_ratio))
+        self.ls2 = LayerScale(width, config.layer_scale)
+
+    def forward(self, x: Tensor, rotation: Rotation | None) -> Tensor:
+        """(B, N, D) -> (B, N, D)."""
+        x = x + self.ls1(self.attn(self.norm1(x), rotation))
+        return x + self.ls2(self.mlp(self.norm2(x)))  # type: ignore[no-any-return]
+
+
+class VisionTransformer(nn.Module):
+    """ViT over standardized RGB images of any size that is a multiple of the patch.
+
+    Tokens are ordered class, storage, patches row by row. Weights start as in DINOv3
+    (normal with 0.02, class and storage tokens with 0.02, biases 0).
+    """
+
+    def __init__(self, config: ViTConfig = VIT_S) -> None:
+        super().__init__()
+        if config.width % config.heads:
+            raise ValueError(
+                f"Width {config.width} does not divide by {config.heads} heads; change one of them."
+            )
+        self.config = config
+        self.patch_embed = PatchEmbed(config.patch, config.width)
+        self.cls_token = nn.Parameter(torch.empty(1, 1, config.width))
+        if config.n_storage_tokens:
+            self.storage_tokens = nn.Parameter(
+                torch.empty(1, config.n_storage_tokens, config.width)
+            )
+        self.mask_token = nn.Parameter(torch.zeros(1, config.width))
+        if config.position == "rope":
+            self.rope_embed = AxialRope(config.width // config.heads, config.rope_base)
+        else:
+            self.pos_embed = LearnedPositions(
+                config.width, config.position_grid, config.position_antialias
+            )
+        self.blocks = nn.ModuleList(Block(config) for _ in range(config.depth))
+        self.norm = nn.LayerNorm(config.width, eps=config.norm_eps)
+        self._start()
+
+    @property
+    def position(self) -> AxialRope | LearnedPositions:
+        """The position strategy in use."""
+        return self.rope_embed if self.config.position == "rope" else self.pos_embed
+
+    @property
+    def n_prefix(self) -> int:
+        """Tokens before the first patch."""
+        return 1 + self.config.n_storage_tokens
+
+    def features(self, x: Tensor, blocks: Sequence[int] = (2, 5, 8, 11)) -> list[Tensor]:
+        """Raw patch outputs of some blocks, shallow to deep, in channels-last memory.
+
+        Parameters
+        ----------
+        x : (B, 3, Y, X)
+            Standardized image; Y and X are multiples of the patch.
+        blocks : sequence of int
+            0-based indices in rising order.
+
+        Returns
+        -------
+        list of (B, D, Y/patch, X/patch)
+            Not normalized: each level's LayerNorm belongs to the decoder, so that these can be cached.
+        """
+        if not blocks or min(blocks) < 0 or max(blocks) >= self.config.depth:
+            raise ValueError(
+                f"Blocks {tuple(blocks)} were asked for; this network has blocks 0 to {self.config.depth - 1}."
+            )
+        tokens, grid, rotation = self._embed(x, None)
+        wanted = []
+        for index, block in enumerate(self.blocks[: max(blocks) + 1]):
+            tokens = block(tokens, rotation)
+            if index in blocks:
+                patches = tokens[:, self.n_prefix :].unflatten(1, grid)
+                wanted.append(patches.permute(0, 3, 1, 2))
+        return wanted
+
+    def forward(
+        self, x: Tensor, mask: Tensor | None = None, coordinates: CoordinateDraw | None = None
+    ) -> Tokens:
+        """Normalized tokens after the last block.
+
+        Parameters
+        ----------
+        x : (B, 3, Y, X)
+            Standardized image; Y and X are multiples of the patch.
+        mask : (B, N) bool, optional
+            True where a patch is replaced by the mask token.
+        coordinates : callable, optional
+            Block index -> `CoordinateChange`, for RoPE jitter in training.
+        """
+        tokens, (height, width), rotation = self._embed(x, mask)
+        for index, block in enumerate(self.blocks):
+            if coordinates is not None:
+                change = coordinates(index)
+                rotation = self.position.rotation(height, width, self.n_prefix, change)
+            tokens = block(tokens, rotation)
+        tokens = self.norm(tokens)
+        return Tokens(tokens[:, 0], tokens[:, 1 : self.n_prefix], tokens[:, self.n_prefix :])
+
+    def _embed(
+        self, x: Tensor, mask: Tensor | None
+    ) -> tuple[Tensor, tuple[int, int], Rotation | None]:
+        patch = self.config.patch
+        if x.ndim != 4 or x.shape[1] != 3 or x.shape[2] % patch or x.shape[3] % patch:
+            raise ValueError(
+                f"Input has shape {tuple(x.shape)}; expected (B, 3, Y, X) with Y and X multiples of {patch}."
+            )
+        patches = self.patch_embed(x)
+        B, height, width, _ = patches.shape
+        patches = patches.flatten(1, 2)
+        if mask is not None:
+            if mask.shape != patches.shape[:2]:
+                raise ValueError(
+                    f"Mask has shape {tuple(mask.shape)}; expected {tuple(patches.shape[:2])}, one value per patch."
+                )
+            patches = torch.where(mask[..., None], self.mask_token.to(patches.dtype), patches)
+        cls = self.cls_token.to(patches.dtype).expand(B, -1, -1)
+        tokens = self.position.embed(torch.cat([cls, patches], dim=1), height, width)
+        if self.config.n_storage_tokens:  # registers have no place: they come in after positions
+            storage = self.storage_tokens.to(tokens.dtype).expand(B, -1, -1)
+            tokens = torch.cat([tokens[:, :1], storage, tokens[:, 1:]], dim=1)
+        return tokens, (height, width), self.position.rotation(height, width, self.n_prefix)
+
+    def _start(self) -> None:
+        """Draw the initial weights."""
+        for module in self.modules():
+            if isinstance(module, nn.Linear):
+                nn.init.trunc_normal_(module.weight, std=0.02)
+                nn.init.zeros_(module.bias)
+        nn.init.normal_(self.cls_token, std=0.02)
+        if self.config.n_storage_tokens:
+            nn.init.normal_(self.storage_tokens, std=0.02)
+        if self.config.position == "learned":
+            nn.init.trunc_normal_(self.pos_embed.weight, std=0.02)
