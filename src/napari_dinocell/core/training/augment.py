@@ -43,11 +43,11 @@ class AugmentConfig(BaseModel):
     shear: float = Field(0.25, ge=0, le=1, description="mild shear and unequal scale of the axes")
     shear_limit: float = Field(0.12, ge=0, le=0.5)
     elastic: float = Field(0.25, ge=0, le=1)
-    elastic_limit: float = Field(4.0, ge=0, description="largest typical shift, px")
+    elastic_limit: float = Field(6.0, ge=0, description="largest shift, px")
     elastic_spacing: int = Field(48, ge=8, description="distance of independent shifts, px")
 
     gamma: float = Field(0.5, ge=0, le=1)
-    gamma_range: tuple[float, float] = (0.5, 2.0)
+    gamma_range: tuple[float, float] = (0.5, 1.6)
     illumination: float = Field(0.3, ge=0, le=1, description="smooth background and shading")
     illumination_limit: float = Field(0.4, ge=0, le=1)
     blur: float = Field(0.25, ge=0, le=1)
