@@ -14,3 +14,7 @@ class ImageFileError(ValueError):
 
 class ModelFileError(ValueError):
     """A model file is missing parts, damaged, foreign, or made for another architecture."""
+
+
+class OutputFileError(OSError):
+    """A result cannot be written; nothing half-written was left."""

@@ -1,0 +1,131 @@
+"""Read OME-Zarr (NGFF 0.4 and 0.5) and bare Zarr arrays; write label images as NGFF 0.5."""
+
+from typing import Any
+
+import numpy as np
+import zarr
+
+from napari_dinocell.core.errors import ImageFileError
+from napari_dinocell.core.lazy import DAMAGE, ChunkedArray, StoredImage, cannot_read
+from napari_dinocell.core.storage import File, is_remote, natural_key
+from napari_dinocell.core.units import um_per_unit
+
+_MARKS = ("zarr.json", ".zgroup", ".zarray")
+
+
+def is_zarr(file: File) -> bool:
+    """Whether this is the folder of a Zarr group or array."""
+    return file.is_folder() and any(file.child(mark).exists() for mark in _MARKS)
+
+
+def read(file: File, series: int | str = 0) -> StoredImage:
+    """Full resolution of one image of an OME-Zarr folder, read chunk by chunk when sliced.
+
+    Parameters
+    ----------
+    file : File
+        Folder of an image, of several images as bioformats2raw writes them, or of a bare array.
+    series : int or str
+        Which image if there are several: position from 0, or name.
+
+    Returns
+    -------
+    StoredImage
+        The pixel size is known where the axes have a unit of length.
+
+    Raises
+    ------
+    ImageFileError
+        If there is no image, or its metadata or codec cannot be used.
+    """
+    if is_remote(file):
+        raise ImageFileError(f"{file} is an OME-Zarr on S3, which is not supported; copy it here.")
+    try:
+        node = zarr.open(str(file.local_path()), mode="r")
+        if isinstance(node, zarr.Array):
+            return StoredImage(ChunkedArray(node, str(file)), _bare_axes(node))
+        group, multiscale, metadata = _choose(file, node, series)
+        dataset = multiscale["datasets"][0]
+        array = group[dataset["path"]]
+        axes, units = _named_axes(multiscale, len(array.shape))
+        sizes = _scale(dataset, array.ndim) * _scale(multiscale, array.ndim)
+        um = [um_per_unit(unit) for unit in units]
+        pixel_size_um = None
+        if "Y" in axes and "X" in axes:
+            y, x = axes.index("Y"), axes.index("X")
+            if um[y] and um[x] and min(sizes[y], sizes[x]) > 0:
+                pixel_size_um = (float(sizes[y] * um[y]), float(sizes[x] * um[x]))
+        channels = metadata.get("omero", {}).get("channels", ())
+        names = tuple(str(channel.get("label", "")) for channel in channels)
+        return StoredImage(
+            ChunkedArray(array, str(file)), axes, pixel_size_um, names if all(names) else ()
+        )
+    except DAMAGE as error:
+        if isinstance(error, (ImageFileError, PermissionError)):
+            raise
+        raise cannot_read(str(file), error) from error
+
+
+def _ome(group: Any) -> dict[str, Any]:
+    """NGFF metadata of a group: under `ome` since 0.5, at the top before."""
+    attributes = dict(group.attrs)
+    ome: dict[str, Any] = attributes.get("ome", attributes)
+    return ome
+
+
+def _choose(file: File, root: Any, series: int | str) -> tuple[Any, Any, dict[str, Any]]:
+    """Group, multiscale entry and metadata of the image that is asked for."""
+    ome = _ome(root)
+    if "plate" in ome or "well" in ome:
+        kind = "plate" if "plate" in ome else "well"
+        raise ImageFileError(
+            f"{file} is a {kind} of many images; give the folder of one, for example "
+            f"{file}/{'A/1/0' if kind == 'plate' else '0'}."
+        )
+    if "multiscales" in ome:
+        images = [(str(m.get("name", "")), root, m, ome) for m in ome["multiscales"]]
+    elif "bioformats2raw.layout" in ome:
+        images = []
+        for name in sorted((n for n in root.group_keys() if n.isdecimal()), key=natural_key):
+            inner = _ome(root[name])
+            images += [(name, root[name], m, inner) for m in inner.get("multiscales", ())[:1]]
+    else:
+        images = []
+    if not images:
+        arrays = ", ".join(sorted(root.array_keys(), key=natural_key)[:5])
+        hint = f"; give one of its arrays: {arrays}" if arrays else ""
+        raise ImageFileError(f"{file} is a Zarr group without an OME-Zarr image{hint}.")
+    names = [name for name, *_ in images]
+    if isinstance(series, str) and series in names:
+        return images[names.index(series)][1:]
+    if (isinstance(series, int) or series.isdecimal()) and 0 <= int(series) < len(images):
+        return images[int(series)][1:]
+    listed = ", ".join(f"{i} {name}".rstrip() for i, name in enumerate(names))
+    raise ImageFileError(f"{file} has no series {series!r}; it has {listed}.")
+
+
+def _bare_axes(array: Any) -> str:
+    names = getattr(array.metadata, "dimension_names", None) or (None,) * array.ndim
+    return "".join(_letter(str(name or ""), "") for name in names)
+
+
+def _named_axes(multiscale: dict[str, Any], n_axes: int) -> tuple[str, list[str | None]]:
+    # Formats 0.1 and 0.2 had no axes and always five dimensions in this order.
+    entries = multiscale.get("axes", list("tczyx"))
+    entries = [{"name": entry} if isinstance(entry, str) else entry for entry in entries]
+    if len(entries) != n_axes:
+        raise ImageFileError(f"its metadata name {len(entries)} axes, the array has {n_axes}")
+    letters = "".join(_letter(entry["name"], entry.get("type", "")) for entry in entries)
+    return letters, [entry.get("unit") for entry in entries]
+
+
+def _letter(name: str, kind: str) -> str:
+    by_kind = {"time": "T", "channel": "C"}
+    return name.upper() if name.upper() in tuple("TZCYX") else by_kind.get(kind, "?")
+
+
+def _scale(entry: dict[str, Any], n_axes: int) -> np.ndarray[Any, Any]:
+    for transformation in entry.get("coordinateTransformations", ()):
+        if transformation.get("type") == "scale" and "scale" in transformation:
+            return np.asarray(transformation["scale"], float)
+    return np.ones(n_axes)
