@@ -1,0 +1,81 @@
+"""What the README and the documentation say exists."""
+
+import re
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+import yaml
+
+ROOT = Path(__file__).resolve().parent.parent
+PAGES = [ROOT / "README.md", ROOT / "CHANGELOG.md", *sorted((ROOT / "docs").glob("*.md"))]
+
+
+def code_blocks(page: Path, language: str) -> list[str]:
+    return re.findall(rf"^```{language}\n(.*?)^```", page.read_text(), re.MULTILINE | re.DOTALL)
+
+
+def command_lines() -> set[str]:
+    lines = [
+        line.partition("#")[0].strip()
+        for page in PAGES
+        for block in code_blocks(page, "sh")
+        for line in block.splitlines()
+    ]
+    return {line for line in lines if line.startswith("napari-dinocell ")}
+
+
+@pytest.mark.parametrize("page", PAGES, ids=lambda page: page.name)
+def test_links_and_pictures_lead_to_files(page: Path) -> None:
+    targets = re.findall(r"\]\(([^)#\s]+)(?:#[^)]*)?\)", page.read_text())
+    local = [target for target in targets if "://" not in target]
+    assert [target for target in local if not (page.parent / target).exists()] == []
+
+
+def test_every_page_is_in_the_navigation() -> None:
+    navigation = (ROOT / "mkdocs.yml").read_text()
+    assert [page.name for page in (ROOT / "docs").glob("*.md") if page.name not in navigation] == []
+    assert yaml.safe_load(navigation)["docs_dir"] == "docs"
+
+
+def test_make_commands_in_the_documents_are_targets() -> None:
+    makefile = (ROOT / "Makefile").read_text()
+    named = {
+        target for page in PAGES for target in re.findall(r"\bmake ([a-z]+)\b[`\n ]", page.read_text())
+    }
+    assert {"demo", "test"} <= named
+    assert [t for t in named if not re.search(rf"^{t}:", makefile, re.MULTILINE)] == []
+
+
+@pytest.mark.parametrize("command", ["segment", "evaluate", "train", "info", "doctor"])
+def test_options_in_the_documents_are_options_of_the_command(command: str) -> None:
+    lines = [line for line in command_lines() if line.split()[1] == command]
+    assert lines, f"no page shows napari-dinocell {command}"
+    done = subprocess.run(
+        [sys.executable, "-m", "napari_dinocell.core.cli", command, "--help"],
+        capture_output=True,
+        text=True,
+        timeout=120,
+        check=False,
+        env={"PATH": "", "COLUMNS": "200", "TERM": "dumb", "NO_COLOR": "1"},
+    )
+    assert done.returncode == 0, done.stderr
+    known = set(re.findall(r"--[a-z][a-z-]*", done.stdout))
+    used = {option for line in lines for option in re.findall(r"--[a-z][a-z-]*", line)}
+    assert used <= known
+
+
+def test_every_option_of_segment_is_documented() -> None:
+    done = subprocess.run(
+        [sys.executable, "-m", "napari_dinocell.core.segment", "--help"],
+        capture_output=True,
+        text=True,
+        timeout=120,
+        check=True,
+        env={"PATH": "", "COLUMNS": "200", "TERM": "dumb", "NO_COLOR": "1"},
+    )
+    page = (ROOT / "docs" / "segment.md").read_text()
+    options = set(re.findall(r"--[a-z][a-z-]*", done.stdout)) - {"--help"}
+    assert len(options) > 15
+    assert sorted(option for option in options if option not in page) == []
