@@ -1,0 +1,159 @@
+"""How good a network is on labeled images, by the way that users take: `Segmenter.predict`."""
+
+import math
+import time
+from collections.abc import Callable, Collection, Sequence
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import Any, Literal
+
+import numpy as np
+import numpy.typing as npt
+
+from napari_dinocell.core.confidence import ConfidenceFit, auroc, features, fit_confidence
+from napari_dinocell.core.evaluation import Evaluation, ScoredImage, summarize
+from napari_dinocell.core.overlaps import overlap_table
+from napari_dinocell.core.segmenter import Segmenter
+from napari_dinocell.core.training.data import LabeledDataset, LabeledImage
+from napari_dinocell.core.training.readers import read_index
+from napari_dinocell.core.training.tuning import Case, Thresholds
+
+Diameter = Literal["given", "auto"] | float | None
+"""What is told: the median of the image's own labels, to estimate it, pixels, or nothing."""
+
+
+def load_split(
+    folder: str | Path, split: str = "val", sets: Collection[str] | None = None
+) -> LabeledDataset:
+    """Images to be scored, of a folder with an `index.csv`.
+
+    Sets that must not be trained on are included: scoring is allowed. Errors as `read_index`.
+    """
+    return read_index(folder, split, sets=sets, for_training=False)
+
+
+def predict_maps(
+    segmenter: Segmenter,
+    dataset: LabeledDataset,
+    *,
+    diameter: Diameter = "given",
+    progress: Callable[[int, int], None] | None = None,
+    cancel: Callable[[], bool] | None = None,
+) -> list[Case]:
+    """Predict and flood every image once; what follows are cheap cuts.
+
+    Parameters
+    ----------
+    segmenter : Segmenter
+    dataset : LabeledDataset
+    diameter : "given", "auto", float or None
+        See `Diameter`. Images without instances are predicted as if nothing was given.
+    progress : callable, optional
+        Called with (images done, images in all).
+    cancel : callable, optional
+        Asked before each batch; true stops with `Cancelled`.
+
+    Returns
+    -------
+    list of Case
+        In the order of the data set.
+    """
+    cases = []
+    for index, item in enumerate(dataset):
+        plane, truth = dataset.read(index)
+        start = time.perf_counter()
+        prediction = segmenter.predict(
+            plane,
+            axes="YX" if plane.ndim == 2 else "YXS",
+            diameter=_diameter(item, diameter),
+            cancel=cancel,
+        )
+        tree = prediction.tree(0)
+        seconds = time.perf_counter() - start
+        cases.append(Case(item.image.stem, item.set_name, tree, truth, seconds))
+        if progress is not None:
+            progress(index + 1, len(dataset))
+    return cases
+
+
+@dataclass(frozen=True)
+class ModelEvaluation:
+    """Scores of a model at fixed thresholds, and how well its confidence tells hits from misses.
+
+    Attributes
+    ----------
+    thresholds : Thresholds
+    scores : Evaluation
+    confidence : ConfidenceFit or None
+        Fitted to all predicted cells; None without any.
+    auroc : float
+        Of confidences that were fitted to the other images (five parts); NaN if undefined.
+    """
+
+    thresholds: Thresholds
+    scores: Evaluation
+    confidence: ConfidenceFit | None
+    auroc: float
+
+    def to_json(self) -> dict[str, Any]:
+        """Plain dict for `json.dumps`."""
+        return {
+            "thresholds": asdict(self.thresholds),
+            "confidence": None if self.confidence is None else self.confidence.coefficients,
+            "confidence_auroc": None if math.isnan(self.auroc) else self.auroc,
+            **self.scores.to_json(),
+        }
+
+
+def evaluate(cases: Sequence[Case], thresholds: Thresholds, *, seed: int = 0) -> ModelEvaluation:
+    """Score predicted maps at fixed thresholds, per set and pooled.
+
+    Parameters
+    ----------
+    cases : sequence of Case
+        From `predict_maps`.
+    thresholds : Thresholds
+        Tuned on other images, or on these where they are the validation images.
+    seed : int
+        Of the bootstrap over images.
+    """
+    images = [ScoredImage(c.name, c.set_name, c.score(thresholds), c.seconds) for c in cases]
+    fit, honest = _fit_confidence(cases, thresholds)
+    return ModelEvaluation(thresholds, summarize(images, seed=seed), fit, honest)
+
+
+def _diameter(item: LabeledImage, diameter: Diameter) -> float | Literal["auto"] | None:
+    if diameter != "given":
+        return diameter
+    return None if math.isnan(item.diameter) else item.diameter
+
+
+def _fit_confidence(
+    cases: Sequence[Case], thresholds: Thresholds, n_parts: int = 5
+) -> tuple[ConfidenceFit | None, float]:
+    """Fit to all cells, and the AUROC of fits to the images of the other parts."""
+    cells = [_cells(case, thresholds) for case in cases]
+    x = np.concatenate([rows for rows, _ in cells] or [np.zeros((0, 3))])
+    hits = np.concatenate([hit for _, hit in cells] or [np.zeros(0, bool)])
+    if not len(x):
+        return None, math.nan
+    part = np.repeat(np.arange(len(cells)) % n_parts, [len(rows) for rows, _ in cells])
+    ranks = np.full(len(x), np.nan)
+    for k in range(n_parts):
+        if (part == k).any() and (part != k).any():
+            coefficients = fit_confidence(x[part != k], hits[part != k]).coefficients
+            weights = [coefficients[name] for name in ("height", "prominence", "mean")]
+            ranks[part == k] = coefficients["intercept"] + x[part == k] @ weights
+    known = ~np.isnan(ranks)
+    return fit_confidence(x, hits), auroc(ranks[known], hits[known])
+
+
+def _cells(
+    case: Case, thresholds: Thresholds
+) -> tuple[npt.NDArray[np.float64], npt.NDArray[np.bool_]]:
+    """Features of the cells that can be judged, and whether they have IoU > 0.5 with a true one."""
+    cut = case.tree.cut(**asdict(thresholds))
+    known = case.truth >= 0
+    table = overlap_table(np.where(known, case.truth, 0), np.where(known, cut.labels, 0))
+    rows = np.searchsorted(cut.ids, table.pred_ids)
+    return features(cut)[rows], table.best_ious() > 0.5
