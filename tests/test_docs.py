@@ -42,10 +42,14 @@ def test_every_page_is_in_the_navigation() -> None:
 def test_make_commands_in_the_documents_are_targets() -> None:
     makefile = (ROOT / "Makefile").read_text()
     named = {
-        target for page in PAGES for target in re.findall(r"\bmake ([a-z]+)\b[`\n ]", page.read_text())
+        target
+        for page in PAGES
+        for target in re.findall(r"\bmake ([a-z]+)\b[`\n ]", page.read_text())
     }
     assert {"demo", "test"} <= named
-    assert [t for t in named if not re.search(rf"^{t}:", makefile, re.MULTILINE)] == []
+    assert [
+        target for target in named if not re.search(rf"^{target}:", makefile, re.MULTILINE)
+    ] == []
 
 
 @pytest.mark.parametrize("command", ["segment", "evaluate", "train", "info", "doctor"])

@@ -11,11 +11,14 @@ from dataclasses import dataclass
 from pathlib import Path
 from string import Formatter
 
-IMAGE_SUFFIXES = (".tif", ".tiff", ".png", ".jpg", ".jpeg", ".npy", ".zarr")
+IMAGE_SUFFIXES = (
+    ".tif", ".tiff", ".btf", ".tf8", ".png", ".jpg", ".jpeg", ".npy", ".zarr",
+)  # fmt: skip
 KINDS = ("labels", "overlay", "table", "rois", "geojson")
 RUN_FILE = "run.json"
 SUMMARY_FILE = "summary.csv"
 
+_ZARR_MARKS = ("zarr.json", ".zgroup", ".zarray", ".zattrs")
 _NAME_FIELDS = ("stem", "ext", "parent")
 
 
@@ -166,7 +169,7 @@ def _in_folder(folder: Path, recursive: bool, avoid: Path | None) -> list[Source
 def _is_image(path: Path) -> bool:
     suffix = path.suffix.lower()
     if path.is_dir():
-        return suffix == ".zarr" or any((path / mark).exists() for mark in (".zattrs", "zarr.json"))
+        return suffix == ".zarr" or any((path / mark).exists() for mark in _ZARR_MARKS)
     return suffix in IMAGE_SUFFIXES and path.exists()
 
 
