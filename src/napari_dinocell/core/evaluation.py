@@ -76,24 +76,23 @@ class Evaluation:
         }
 
     def table(self, title: str | None = None) -> Table:
-        """One row per set and one for all images, scores with their intervals below."""
-        table = Table(title=title)
-        table.add_column("set")
-        for name in ("images", "cells", "found", *TITLES.values()):
+        """One column per set and one for all images; scores with their intervals below."""
+        columns = list(self.sets.items())
+        if len(columns) != 1:
+            columns.append(("all", self.pooled))
+        notes = [f"{name}: {result.score.note}" for name, result in columns if result.score.note]
+        table = Table(title=title, caption="\n".join(notes) or None)
+        table.add_column("")
+        for name, _ in columns:
             table.add_column(name, justify="right")
-        timed = not math.isnan(self.pooled.seconds_per_image)
-        if timed:
-            table.add_column("s/image", justify="right")
-        rows = list(self.sets.items())
-        if len(rows) > 1:
-            rows.append(("all", self.pooled))
-        for name, result in rows:
-            if result is self.pooled:
-                table.add_section()
-            counts = (result.score.n_images, result.score.n_true, result.score.n_pred)
-            scores = [_cell(result, score) for score in TITLES]
-            time = [f"{result.seconds_per_image:.2f}"] if timed else []
-            table.add_row(name, *map(str, counts), *scores, *time)
+        for heading, field in (("images", "n_images"), ("cells", "n_true"), ("found", "n_pred")):
+            table.add_row(heading, *(str(getattr(result.score, field)) for _, result in columns))
+        table.add_section()
+        for name, heading in TITLES.items():
+            table.add_row(heading, *(_cell(result, name) for _, result in columns))
+        if not math.isnan(self.pooled.seconds_per_image):
+            table.add_section()
+            table.add_row("s/image", *(f"{result.seconds_per_image:.2f}" for _, result in columns))
         return table
 
 

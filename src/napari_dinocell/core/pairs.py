@@ -10,7 +10,9 @@ import numpy as np
 from numpy.typing import NDArray
 
 from napari_dinocell.core.errors import ImageFileError
+from napari_dinocell.core.evaluation import Evaluation, ScoredImage, summarize
 from napari_dinocell.core.images import read_image
+from napari_dinocell.core.metrics import score_image
 from napari_dinocell.core.worklist import Source, collect, stem
 
 # What programs add to an image's name when they write its labels: ours, Cellpose, by hand.
@@ -98,6 +100,46 @@ def read_label_images(path: Path, axes: str | None = None) -> list[NDArray[np.in
     order = [letters.index(letter) for letter in "TZYX" if letter in letters]
     array = array.transpose(order)
     return list(array) if "T" in letters else [array]
+
+
+def score_folders(
+    true: str | Path, pred: str | Path, *, axes: str | None = None, seed: int = 0
+) -> Evaluation:
+    """Score every pair of label files; folders inside the folders are reported as sets.
+
+    Parameters
+    ----------
+    true, pred : path
+        See `pair_folders`.
+    axes : str, optional
+        See `read_label_images`. Time points count as images.
+    seed : int
+        Of the bootstrap intervals.
+
+    Raises
+    ------
+    FileNotFoundError, ValueError
+        As `pair_folders` and `read_label_images`, and where the two label images of a pair differ
+        in shape or number; the sentence names the pair.
+    """
+    images = []
+    for pair in pair_folders(true, pred):
+        trues, preds = (read_label_images(path, axes) for path in (pair.true, pair.pred))
+        if len(trues) != len(preds):
+            raise ValueError(
+                f"{pair.name}: the reference has {len(trues)} time points, the prediction "
+                f"{len(preds)}; give labels of the same image."
+            )
+        folder = Path(pair.name).parent.as_posix()
+        set_name = Path(true).stem if folder == "." else folder
+        for time, (reference, prediction) in enumerate(zip(trues, preds, strict=True)):
+            try:
+                score = score_image(reference, prediction)
+            except (TypeError, ValueError) as error:
+                raise ValueError(f"{pair.name}: {error}") from error
+            name = pair.name if len(trues) == 1 else f"{pair.name}[{time}]"
+            images.append(ScoredImage(name, set_name, score))
+    return summarize(images, seed=seed)
 
 
 def _by_name(path: Path) -> dict[str, Path]:

@@ -1,0 +1,90 @@
+"""Compare labels with the truth, or score a model on labeled images.
+
+python -m napari_dinocell.core.evaluate --pred results/ --true annotated/
+python -m napari_dinocell.core.evaluate --model vits8 --data data/ --split val --diameter given
+"""
+
+import json
+import sys
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Annotated, Any
+
+import typer
+from rich.console import Console
+from rich.table import Table
+
+from napari_dinocell.core.console import run
+from napari_dinocell.core.pairs import score_folders
+
+
+def evaluate(
+    pred: Annotated[Path | None, typer.Option(help="Folder (or file) of predicted labels.")] = None,
+    true: Annotated[Path | None, typer.Option(help="Folder (or file) of reference labels.")] = None,
+    axes: Annotated[
+        str | None, typer.Option(help="Axes of label stacks that don't name them, such as TYX.")
+    ] = None,
+    model: Annotated[str | None, typer.Option(help="Name or file of a model to score.")] = None,
+    data: Annotated[Path | None, typer.Option(help="Data folder with index.csv.")] = None,
+    split: Annotated[str, typer.Option(help="Split of the data folder.")] = "val",
+    sets: Annotated[
+        list[str] | None, typer.Option(help="Data set to score; repeat it. Default: all.")
+    ] = None,
+    diameter: Annotated[
+        str,
+        typer.Option(help="given (median of the labels), auto, none, or a number of pixels."),
+    ] = "given",
+    tune: Annotated[
+        bool, typer.Option(help="Tune the thresholds first; on the split val only.")
+    ] = False,
+    device: Annotated[str, typer.Option(help="auto, cpu, cuda, cuda:n or mps.")] = "auto",
+    seed: Annotated[int, typer.Option(help="Seed of the bootstrap intervals.")] = 0,
+    as_json: Annotated[
+        bool, typer.Option("--json", help="Write JSON to stdout instead of the table.")
+    ] = False,
+    debug: Annotated[bool, typer.Option(help="Show the traceback of an error.")] = False,
+) -> None:
+    """Scores per data set and over all images, with 95 % intervals over images.
+
+    SEG, DET and OP_CSB as in the Cell Tracking Challenge; AP is TP / (TP + FP + FN) at IoU 0.5,
+    0.75 and 0.9; F1 and PQ at 0.5. Either --pred and --true, or --model and --data.
+    """
+    folders, images = (pred, true), (model, data)
+    if all(folders) and not any(images):
+        assert pred is not None
+        assert true is not None
+        scores = score_folders(true, pred, axes=axes, seed=seed)
+        _show(scores.to_json(), scores.table(), as_json)
+    elif all(images) and not any(folders):
+        # Takes torch, which comparing two folders can do without.
+        from napari_dinocell.core.training.validation import evaluate_model  # noqa: PLC0415
+
+        assert model is not None
+        assert data is not None
+        result = evaluate_model(
+            model, data, split, sets, diameter=diameter, tune=tune, device=device, seed=seed
+        )
+        _show(result.to_json(), result.scores.table(result.title()), as_json)
+    else:
+        raise ValueError(
+            "Give either --pred and --true (two folders of labels) or --model and --data (a model "
+            "and a data folder)."
+        )
+
+
+def _show(result: dict[str, Any], table: Table, as_json: bool) -> None:
+    if as_json:
+        sys.stdout.write(json.dumps(result, indent=1, allow_nan=False) + "\n")
+    else:
+        console = Console()
+        # A pipe or a log file has no width that columns would have to be cut for.
+        (console if console.is_terminal else Console(width=160)).print(table)
+
+
+def main(argv: Sequence[str] | None = None) -> int:
+    """Run the command and return its exit code."""
+    return run(evaluate, argv, "napari-dinocell evaluate")
+
+
+if __name__ == "__main__":
+    sys.exit(main())
