@@ -11,7 +11,12 @@ from scipy import ndimage
 from skimage import measure
 
 from napari_dinocell.core.distance import distance_map
-from napari_dinocell.core.intensity import IntensityRange, intensity_range, normalize
+from napari_dinocell.core.intensity import (
+    IntensityRange,
+    intensity_range,
+    luminance,
+    normalize,
+)
 from napari_dinocell.core.training.augment import AugmentConfig, FloatArray, Pixels, change_pixels
 from napari_dinocell.core.training.data import UNKNOWN, LabelArray, LabeledDataset
 from napari_dinocell.core.training.warp import PositionArray, Warp, draw_warp
@@ -35,7 +40,7 @@ class Crop:
         Target in [0, 1]. Instances cut by the edge of the crop have the values that they have
         when seen whole.
     labels : (Y, X) int32 array
-        0 is background, instances are 1..n.
+        Instances are 1..n; 0 is background and what nobody annotated.
     weight : (Y, X) float32 array
         0 where nobody annotated and beyond the image, 1 elsewhere.
     set_name : str
@@ -141,12 +146,6 @@ def _prepare(dataset: LabeledDataset, index: int, color: bool) -> tuple[_Source,
     pieces[labels == UNKNOWN] = UNKNOWN
     source = _Source(plane, pieces, range_, sample, boxes, centers)
     return source, sum(a.nbytes for a in (plane, pieces, sample, boxes, centers))
-
-
-def luminance(plane: npt.NDArray[Any]) -> FloatArray:
-    """Return the luminance (Y, X) of an RGB plane (Y, X, 3), in its own units."""
-    weights = np.array([0.2125, 0.7154, 0.0721], dtype=np.float32)
-    return plane.astype(np.float32) @ weights
 
 
 def _draw_scale(

@@ -9,18 +9,27 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any, overload
 
-import imageio.v3 as iio
 import numpy as np
 import numpy.typing as npt
-import tifffile
 
 from napari_dinocell.core.errors import ImageFileError
+from napari_dinocell.core.training.decode import (
+    UNKNOWN,
+    LabelArray,
+    LabelSource,
+    load_labels,
+    read_plane,
+)
 
-LabelArray = npt.NDArray[np.int32]
-LabelSource = Path | Callable[[], LabelArray]
-
-UNKNOWN = -1
-"""Label of pixels that nobody annotated: they carry no weight in training."""
+__all__ = [
+    "UNKNOWN",
+    "ByteCache",
+    "LabelArray",
+    "LabeledDataset",
+    "LabeledImage",
+    "instance_areas",
+    "with_areas",
+]
 
 
 @dataclass(frozen=True)
@@ -41,6 +50,8 @@ class LabeledImage:
         Median of 2 * sqrt(area / pi) over the instances, px; nan where there are none.
     n_instances : int
         Number of instances.
+    axes : str, optional
+        Names of the axes of the image where the file doesn't tell them.
     weight : float
         How often the image is drawn against others of its set, > 0.
     """
@@ -49,8 +60,9 @@ class LabeledImage:
     group: str
     image: Path
     labels: LabelSource
-    diameter: float
-    n_instances: int = 1
+    diameter: float = float("nan")
+    n_instances: int = 0
+    axes: str | None = None
     weight: float = 1.0
 
     def __post_init__(self) -> None:
@@ -196,8 +208,8 @@ class LabeledDataset(Sequence[LabeledImage]):
             A file can't be read, or the shapes of image and labels differ.
         """
         item = self.images[index]
-        plane = read_plane(item.image)
-        labels = read_labels(item.labels) if isinstance(item.labels, Path) else item.labels()
+        plane = read_plane(item.image, item.axes)
+        labels = load_labels(item.labels)
         if plane.shape[:2] != labels.shape:
             raise ImageFileError(
                 f"{item.image} is {plane.shape[0]} x {plane.shape[1]} px, but its labels are "
@@ -206,69 +218,13 @@ class LabeledDataset(Sequence[LabeledImage]):
         return plane, labels
 
 
-def _decode(path: Path) -> npt.NDArray[Any]:
-    if not path.is_file():
-        raise FileNotFoundError(f"There is no file {path}.")
-    try:
-        if path.suffix.lower() in {".tif", ".tiff"}:
-            return np.asarray(tifffile.imread(path))
-        return np.asarray(iio.imread(path))
-    except (OSError, ValueError, SyntaxError, tifffile.TiffFileError) as error:
-        raise ImageFileError(f"{path} can't be read as an image ({error}).") from error
+def with_areas(item: LabeledImage, areas: npt.ArrayLike) -> LabeledImage:
+    """Return `item` with the number and the median diameter of instances of these areas, px."""
+    diameters = 2 * np.sqrt(np.asarray(areas, dtype=np.float64) / np.pi)
+    diameter = float(np.median(diameters)) if diameters.size else float("nan")
+    return replace(item, diameter=diameter, n_instances=int(diameters.size))
 
 
-def read_plane(path: Path) -> npt.NDArray[Any]:
-    """Read one image file as a plane (Y, X) or (Y, X, 3), dtype kept.
-
-    Alpha is dropped, and color whose three channels are equal becomes gray.
-
-    Raises
-    ------
-    FileNotFoundError, ImageFileError
-        No such file, or it does not hold one gray or RGB plane.
-    """
-    array = _decode(path)
-    if array.ndim == 3 and array.shape[2] in {2, 4}:
-        array = array[..., :-1]
-    if array.ndim == 3 and array.shape[2] == 1:
-        array = array[..., 0]
-    if array.ndim == 3 and array.shape[2] == 3 and _is_gray(array):
-        array = array[..., 0]
-    if array.ndim == 2 or (array.ndim == 3 and array.shape[2] == 3):
-        return np.ascontiguousarray(array)
-    raise ImageFileError(
-        f"{path} has the shape {array.shape}; training needs one plane, (Y, X) or (Y, X, 3): "
-        "save each plane as a file of its own."
-    )
-
-
-def _is_gray(array: npt.NDArray[Any]) -> bool:
-    return bool((array[..., :1] == array[..., 1:]).all())
-
-
-def read_labels(path: Path) -> LabelArray:
-    """Read a label file as (Y, X) int32; ids are kept as they are.
-
-    Raises
-    ------
-    FileNotFoundError, ImageFileError
-        No such file, or it is not one plane of integers that fit int32.
-    """
-    array = _decode(path)
-    if array.ndim == 3 and array.shape[2] in {3, 4} and _is_gray(array[..., :3]):
-        array = array[..., 0]
-    if array.ndim != 2 or array.dtype.kind not in "biu" or (array.size and array.min() < 0):
-        raise ImageFileError(
-            f"{path} has shape {array.shape} and dtype {array.dtype}; labels are one plane "
-            "(Y, X) of integers with 0 for background."
-        )
-    if array.size and array.max() > np.iinfo(np.int32).max:
-        raise ImageFileError(f"{path} has ids above 2147483647; renumber the instances.")
-    return array.astype(np.int32)
-
-
-def with_statistics(item: LabeledImage, labels: LabelArray) -> LabeledImage:
-    """Return `item` with the number and the median diameter of the instances of `labels`."""
-    areas = np.unique(labels[labels > 0], return_counts=True)[1]
-    diameter = float(np.median(2 * np.sqrt(areas / np.pi))) if areas.size else float("nan")
-    return replace(item, diameter=diameter, n_instances=int(areas.size))
+def instance_areas(labels: LabelArray) -> npt.NDArray[np.intp]:
+    """Return the areas of the instances of (Y, X) labels, px."""
+    return np.unique(labels[labels > 0], return_counts=True)[1]

@@ -1,17 +1,205 @@
-"""Readers: the layouts in which labeled data comes, each turned into a `LabeledDataset`."""
+"""Readers: the places labeled data comes from, each turned into a `LabeledDataset`."""
 
 from __future__ import annotations
 
 import csv
 from collections.abc import Collection, Mapping
 from pathlib import Path
+from typing import Annotated, Literal
 
+import yaml
+from pydantic import BaseModel, ConfigDict, Field, ValidationError
+
+from napari_dinocell.core.training.challenge import Truth, read_challenge
+from napari_dinocell.core.training.coco import read_coco
 from napari_dinocell.core.training.data import (
     LabeledDataset,
     LabeledImage,
-    read_labels,
-    with_statistics,
+    instance_areas,
+    with_areas,
 )
+from napari_dinocell.core.training.decode import read_labels
+from napari_dinocell.core.training.folders import read_folder
+
+
+def read_labeled(
+    source: str | Path,
+    split: str = "train",
+    *,
+    weights: Mapping[str, float] | None = None,
+    sets: Collection[str] | None = None,
+) -> LabeledDataset:
+    """Open labeled data of any kind.
+
+    Parameters
+    ----------
+    source : str or Path
+        A folder with an index.csv, a YAML manifest, a data set of the Cell Tracking Challenge, or
+        a folder of images and labels (see `read_folder`).
+    split : str
+        Which rows of an index.csv to take; the other kinds know no splits.
+    weights, sets : optional
+        See `LabeledDataset` and `read_index`.
+
+    Raises
+    ------
+    FileNotFoundError, ValueError
+        There is nothing at `source`, or it holds nothing of the above.
+    """
+    source = Path(source)
+    if (source / "index.csv").is_file():
+        return read_index(source, split, sets=sets, weights=weights)
+    if source.suffix.lower() in {".yaml", ".yml"}:
+        dataset = read_manifest(source)
+    elif any(source.glob("[0-9][0-9]_[GS]T")):
+        dataset = LabeledDataset(read_challenge(source))
+    else:
+        dataset = LabeledDataset(read_folder(source))
+    absent = sorted(set(sets or ()) - set(dataset.set_names))
+    if absent:
+        raise ValueError(
+            f"{source} has no set named {', '.join(absent)}; it has {', '.join(dataset.set_names)}."
+        )
+    if sets is not None:
+        dataset = dataset.subset(i for i, item in enumerate(dataset) if item.set_name in sets)
+    return LabeledDataset(dataset, {**dataset.set_weights, **(weights or {})})
+
+
+class _Source(BaseModel):
+    """What all sources of a manifest have."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+    path: str
+
+
+class IndexSource(_Source):
+    """A folder with an index.csv."""
+
+    kind: Literal["index"]
+    split: str = "train"
+    sets: list[str] | None = None
+    weights: dict[str, float] | None = None
+
+    def images(self, base: Path) -> LabeledDataset:
+        """Return the images and the weights of the sets."""
+        return read_index(
+            base / self.path, self.split, sets=self.sets, weights=self.weights, for_training=True
+        )
+
+
+class _OneSet(_Source):
+    """A source that is one set."""
+
+    weight: float | None = Field(None, gt=0, description="see LabeledDataset")
+
+
+class FolderSource(_OneSet):
+    """Images and labels in one folder, Cellpose's included."""
+
+    kind: Literal["folder", "cellpose"]
+    name: str | None = None
+    group: str | None = None
+    axes: str | None = None
+
+    def images(self, base: Path) -> LabeledDataset:
+        """Return the images and the weight of the set."""
+        items = read_folder(base / self.path, name=self.name, group=self.group, axes=self.axes)
+        return _one_set(items, self.weight)
+
+
+class CocoSource(_OneSet):
+    """A COCO file, as LIVECell's."""
+
+    kind: Literal["coco"]
+    image_folder: str
+    name: str = "livecell"
+    group: str | None = None
+
+    def images(self, base: Path) -> LabeledDataset:
+        """Return the images and the weight of the set."""
+        items = read_coco(
+            base / self.path, base / self.image_folder, name=self.name, group=self.group
+        )
+        return _one_set(items, self.weight)
+
+
+class ChallengeSource(_OneSet):
+    """A data set of the Cell Tracking Challenge."""
+
+    kind: Literal["challenge"]
+    name: str | None = None
+    truth: Truth = "best"
+
+    def images(self, base: Path) -> LabeledDataset:
+        """Return the images and the weight of the set."""
+        items = read_challenge(base / self.path, name=self.name, truth=self.truth)
+        return _one_set(items, self.weight)
+
+
+class Manifest(BaseModel):
+    """Several sources that are trained on together."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+    sources: list[
+        Annotated[
+            IndexSource | FolderSource | CocoSource | ChallengeSource, Field(discriminator="kind")
+        ]
+    ] = Field(min_length=1)
+
+
+def read_manifest(path: str | Path) -> LabeledDataset:
+    """Read a YAML manifest that mixes sources.
+
+    Paths are relative to the manifest. For example::
+
+        sources:
+          - {kind: index, path: data, split: train, weights: {phase: 2.0}}
+          - {kind: folder, path: my_cells, group: "(.+)_tile", weight: 1.0}
+          - {kind: coco, path: livecell_coco_train.json, image_folder: images}
+          - {kind: challenge, path: DIC-C2DH-HeLa, truth: gold}
+
+    Parameters
+    ----------
+    path : str or Path
+        YAML with the key `sources`.
+
+    Returns
+    -------
+    LabeledDataset
+        Sets without a weight get the default of `LabeledDataset`.
+
+    Raises
+    ------
+    FileNotFoundError, ValueError
+        No such file, or it is no such manifest; and what the readers of its sources raise.
+    """
+    path = Path(path)
+    if not path.is_file():
+        raise FileNotFoundError(f"There is no manifest {path}.")
+    try:
+        manifest = Manifest.model_validate(yaml.safe_load(path.read_text(encoding="utf-8")))
+    except yaml.YAMLError as error:
+        raise ValueError(f"{path} is not YAML ({' '.join(str(error).split())}).") from error
+    except ValidationError as error:
+        first = error.errors()[0]
+        place = ".".join(str(part) for part in first["loc"])
+        raise ValueError(f"{path}: {place or 'manifest'}: {first['msg']}.") from error
+    parts = [source.images(path.parent) for source in manifest.sources]
+    weights: dict[str, float] = {}
+    for part in parts:
+        repeated = sorted(weights.keys() & part.set_names)
+        if repeated:
+            raise ValueError(
+                f"{path} has two sources with the set {', '.join(repeated)}; give one a name."
+            )
+        weights |= part.set_weights
+    return LabeledDataset([item for part in parts for item in part], weights)
+
+
+def _one_set(items: list[LabeledImage], weight: float | None) -> LabeledDataset:
+    return LabeledDataset(items, None if weight is None else {items[0].set_name: weight})
 
 
 def read_index(
@@ -29,7 +217,7 @@ def read_index(
     ----------
     folder : str or Path
         Holds `index.csv` with at least the columns set, split, image, label, group (paths are
-        relative to the folder) and, where the licence matters, train_allowed (yes or no).
+        relative to the folder) and, where the license matters, train_allowed (yes or no).
     split : str
         Value of the column `split` to keep.
     sets : collection of str, optional
@@ -39,23 +227,18 @@ def read_index(
     for_training : bool, optional
         Keep only rows with train_allowed = yes, and refuse a set in `sets` that has others.
         By default: true for the split "train".
+    cache_bytes : int
+        See `LabeledDataset`.
 
     Raises
     ------
     FileNotFoundError, ValueError
-        No index, a column is missing, no such split or set, or a set that must not be trained on.
+        No index, a column is missing, no such split or set, a set that must not be trained on, or
+        a group that is in two splits.
     """
     folder = Path(folder)
     path = folder / "index.csv"
-    if not path.is_file():
-        raise FileNotFoundError(f"There is no {path}; give a folder with an index.csv.")
-    with path.open(newline="", encoding="utf-8") as file:
-        rows = list(csv.DictReader(file))
-    needed = {"set", "split", "image", "label", "group"}
-    missing = sorted(needed - set(rows[0] if rows else ()))
-    if missing:
-        raise ValueError(f"{path} lacks the columns {', '.join(missing)}; add them.")
-    rows = [row for row in rows if sets is None or row["set"] in sets]
+    rows = [row for row in _rows(path) if sets is None or row["set"] in sets]
     absent = sorted(set(sets or ()) - {row["set"] for row in rows})
     if absent:
         raise ValueError(f"{path} has no set named {', '.join(absent)}; correct the names.")
@@ -71,12 +254,28 @@ def read_index(
         rows = [row for row in rows if row["set"] not in refused]
     rows = [row for row in rows if row["split"] == split]
     if not rows:
-        raise ValueError(
-            f"{path} has no rows left for the split {split}; check the split and sets."
-        )
-    images = []
+        raise ValueError(f"{path} has no rows for the split {split}; check split and sets.")
+    items = []
     for row in rows:
         labels = folder / row["label"]
-        item = LabeledImage(row["set"], row["group"], folder / row["image"], labels, float("nan"))
-        images.append(with_statistics(item, read_labels(labels)))
-    return LabeledDataset(images, weights, cache_bytes)
+        item = LabeledImage(row["set"], row["group"], folder / row["image"], labels)
+        items.append(with_areas(item, instance_areas(read_labels(labels))))
+    return LabeledDataset(items, weights, cache_bytes)
+
+
+def _rows(path: Path) -> list[dict[str, str]]:
+    if not path.is_file():
+        raise FileNotFoundError(f"There is no {path}; give a folder with an index.csv.")
+    with path.open(newline="", encoding="utf-8") as file:
+        rows = list(csv.DictReader(file))
+    missing = sorted({"set", "split", "image", "label", "group"} - set(rows[0] if rows else ()))
+    if missing:
+        raise ValueError(f"{path} lacks the columns {', '.join(missing)}; add them.")
+    splits: dict[str, str] = {}
+    for row in rows:
+        if splits.setdefault(row["group"], row["split"]) != row["split"]:
+            raise ValueError(
+                f"{path} has the group {row['group']} in {splits[row['group']]} and in "
+                f"{row['split']}; images of one group must stay together."
+            )
+    return rows

@@ -86,10 +86,10 @@ class Warp:
 
     def is_inside(self, shape: tuple[int, int]) -> npt.NDArray[np.bool_]:
         """Whether each pixel of the crop (Y, X) lies on the plane, and not on its mirror image."""
-        points = self.positions(0)
-        end = np.array(shape)[:, None, None] - 0.5
-        inside: npt.NDArray[np.bool_] = ((points > -0.5) & (points < end)).all(axis=0)
-        return inside
+        y, x = self.positions(0)
+        on_y: npt.NDArray[np.bool_] = (y > -0.5) & (y < shape[0] - 0.5)
+        on_x: npt.NDArray[np.bool_] = (x > -0.5) & (x < shape[1] - 0.5)
+        return on_y & on_x
 
     def margin(self, boxes: PositionArray) -> int:
         """Return the least margin that holds boxes (N, 4: first and last y, x in the source)."""
