@@ -39,7 +39,7 @@ def pair_folders(true: str | Path, pred: str | Path) -> list[Pair]:
     Parameters
     ----------
     true, pred : path
-        Two folders, or two files, which then form the only pair.
+        Folders or files. Two files form a pair whatever their names.
 
     Returns
     -------
@@ -51,7 +51,7 @@ def pair_folders(true: str | Path, pred: str | Path) -> list[Pair]:
     FileNotFoundError
         If a folder is not there, holds no label file, or a reference has no prediction.
     ValueError
-        If both are the same, only one is a folder, or two files of a folder have one name.
+        If both are the same, or two files of a folder have one name.
     """
     true, pred = Path(true), Path(pred)
     for kind, path in (("reference", true), ("predicted", pred)):
