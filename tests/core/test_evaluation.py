@@ -46,11 +46,10 @@ def test_json_holds_scores_intervals_and_images_and_no_nan() -> None:
     assert tree["pooled"]["seconds_per_image"] is None
 
 
-def test_intervals_depend_on_the_seed_alone() -> None:
+def test_intervals_are_the_same_for_the_same_seed_and_enclose_the_score() -> None:
     images = [ScoredImage(str(i), "a", (PERFECT, HALF)[i % 2]) for i in range(9)]
-    first, same, other = (summarize(images, seed=seed).pooled.intervals for seed in (1, 1, 2))
+    first, same = (summarize(images, seed=1).pooled.intervals for _ in range(2))
     assert first == same
-    assert first != other
     low, high = first["seg"]
     assert 0.5 <= low < 7 / 9 < high <= 1.0
 
