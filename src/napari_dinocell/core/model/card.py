@@ -31,7 +31,7 @@ class InputCard(BaseModel):
     """Whether RGB goes in as color; else as luminance."""
     percentiles: tuple[float, float] = (1.0, 99.8)
     """Become 0 and 1."""
-    contrast_floor: float = Field(8.0, ge=0)
+    contrast_floor: float = Field(default=8.0, ge=0)
     """Planes with less contrast, in units of their noise, count as empty."""
 
 
@@ -41,7 +41,7 @@ class TargetCard(BaseModel):
     model_config = _FROZEN
 
     kind: Literal["edt", "lifted"] = "lifted"
-    lift: float = Field(0.2, ge=0, lt=1)
+    lift: float = Field(default=0.2, ge=0, lt=1)
     """a in `a + (1 - a) * EDT / max` inside an instance; 0 for `edt`."""
 
     @model_validator(mode="after")
@@ -69,15 +69,15 @@ class ModelCard(BaseModel):
     target: TargetCard = TargetCard()
     peak: float = Field(gt=0, lt=1)
     fill: float = Field(gt=0, lt=1)
-    min_area: int = Field(0, ge=0)
-    min_prominence: float = Field(0.0, ge=0, lt=1)
+    min_area: int = Field(default=0, ge=0)
+    min_prominence: float = Field(default=0.0, ge=0, lt=1)
     diameter: float = Field(gt=0)
     """Median diameter of the instances that the model was trained around."""
-    tile: int = Field(256, gt=0, multiple_of=8)
-    overlap: int = Field(64, ge=0)
+    tile: int = Field(default=256, gt=0, multiple_of=8)
+    overlap: int = Field(default=64, ge=0)
     confidence: dict[str, float] = {}
     """Coefficients of the logistic formula."""
-    pixel_size_um: float | None = Field(None, gt=0)
+    pixel_size_um: float | None = Field(default=None, gt=0)
     """Pixel size of the training data, where it has one."""
     data: tuple[str, ...] = ()
     licenses: dict[str, str] = {}

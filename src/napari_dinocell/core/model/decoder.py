@@ -24,9 +24,9 @@ class UNetDecoderConfig(BaseModel):
     model_config = ConfigDict(frozen=True, extra="forbid")
 
     kind: Literal["unet"] = "unet"
-    inputs: int = Field(384, gt=0)
+    inputs: int = Field(default=384, gt=0)
     widths: tuple[int, int, int, int] = (128, 64, 32, 16)
-    stem: int = Field(16, ge=0)
+    stem: int = Field(default=16, ge=0)
     stride: Literal[1, 2] = 1
 
 

@@ -24,8 +24,8 @@ class SmallEncoderConfig(BaseModel):
     model_config = ConfigDict(frozen=True, extra="forbid")
 
     kind: Literal["small"] = "small"
-    widths: Widths = (16, 32, 64, 128, 192)
-    blocks: Widths = (0, 1, 2, 2, 3)
+    widths: Widths = (16, 48, 96, 160, 256)
+    blocks: Widths = (0, 1, 2, 2, 2)
 
 
 class SmallDecoderConfig(BaseModel):
@@ -34,8 +34,8 @@ class SmallDecoderConfig(BaseModel):
     model_config = ConfigDict(frozen=True, extra="forbid")
 
     kind: Literal["small"] = "small"
-    inputs: Widths = (16, 32, 64, 128, 192)
-    widths: tuple[int, int, int, int] = Field((96, 64, 32, 16))
+    inputs: Widths = (16, 48, 96, 160, 256)
+    widths: tuple[int, int, int, int] = (128, 64, 48, 16)
 
 
 class SmallEncoder(nn.Module):

@@ -32,18 +32,18 @@ class ViTConfig(BaseModel):
     model_config = ConfigDict(frozen=True, extra="forbid")
 
     kind: Literal["vit"] = "vit"
-    width: int = Field(384, gt=0)
-    depth: int = Field(12, gt=0)
-    heads: int = Field(6, gt=0)
-    mlp_ratio: float = Field(4.0, gt=0)
-    patch: int = Field(8, gt=0)
-    n_storage_tokens: int = Field(4, ge=0)
+    width: int = Field(default=384, gt=0)
+    depth: int = Field(default=12, gt=0)
+    heads: int = Field(default=6, gt=0)
+    mlp_ratio: float = Field(default=4.0, gt=0)
+    patch: int = Field(default=8, gt=0)
+    n_storage_tokens: int = Field(default=4, ge=0)
     position: Literal["rope", "learned"] = "rope"
-    rope_base: float = Field(100.0, gt=0)
-    position_grid: int = Field(37, gt=0)
+    rope_base: float = Field(default=100.0, gt=0)
+    position_grid: int = Field(default=37, gt=0)
     position_antialias: bool = False
     mask_key_bias: bool = True
-    norm_eps: float = Field(1e-5, gt=0)
+    norm_eps: float = Field(default=1e-5, gt=0)
     layer_scale: float = 1e-5
 
 
