@@ -18,7 +18,7 @@ KINDS = ("labels", "overlay", "table", "rois", "geojson")
 RUN_FILE = "run.json"
 SUMMARY_FILE = "summary.csv"
 
-_ZARR_MARKS = ("zarr.json", ".zgroup", ".zarray", ".zattrs")
+_ZARR_MARKS = ("zarr.json", ".zgroup", ".zarray")
 _NAME_FIELDS = ("stem", "ext", "parent")
 
 

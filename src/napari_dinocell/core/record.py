@@ -1,0 +1,162 @@
+"""What decided a result, in a file: `run.json`, from which `segment --from-run` repeats the run."""
+
+from __future__ import annotations
+
+import hashlib
+import os
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Annotated, Any, Literal
+
+from pydantic import BaseModel, ConfigDict, Field, ValidationError
+
+from napari_dinocell.core.exports import write_json
+
+__all__ = ["FailedFile", "FileRecord", "ModelRecord", "RunRecord", "Settings", "file_sha256"]
+
+_Length = Annotated[float, Field(gt=0, allow_inf_nan=False)]
+_FROZEN = ConfigDict(frozen=True, extra="forbid")
+_NOT_DECISIVE = ("device", "batch")
+
+
+class Settings(BaseModel):
+    """Options of `segment` that decide the labels; None leaves it to the file or the model."""
+
+    model_config = _FROZEN
+
+    model: str = "auto"
+    """Bundled name, path of a model file, or auto."""
+    device: str = "auto"
+    axes: str | None = None
+    channel: int | str | None = None
+    pixel_size_um: tuple[_Length, _Length] | None = None
+    """µm per px along (Y, X)."""
+    diameter: _Length | Literal["auto"] | None = None
+    """px."""
+    peak: float | None = Field(None, gt=0, lt=1)
+    fill: float | None = Field(None, gt=0, lt=1)
+    min_area: int | None = Field(None, ge=0)
+    """px."""
+    min_prominence: float | None = Field(None, ge=0, le=1)
+    batch: int | None = Field(None, ge=1)
+    """Tiles at once."""
+
+    def differences(self, other: Settings) -> list[str]:
+        """What would change the labels, as `name: mine, the other's`."""
+        mine, others = self.model_dump(), other.model_dump()
+        return [
+            f"{name}: {mine[name]}, {others[name]}"
+            for name in mine
+            if name not in _NOT_DECISIVE and mine[name] != others[name]
+        ]
+
+
+class ModelRecord(BaseModel):
+    """Which weights were used."""
+
+    model_config = _FROZEN
+
+    name: str
+    version: str
+    sha256: str
+    """Of the model file; its card holds the hash of the backbone."""
+
+
+class FileRecord(BaseModel):
+    """One finished input."""
+
+    model_config = _FROZEN
+
+    source: str
+    """Absolute path, or address."""
+    size_bytes: int | None
+    sha256: str | None
+    """Of a file; None for folders and remote objects."""
+    outputs: tuple[str, ...]
+    """Relative to the record's folder, with slashes; the labels come last."""
+    axes: str
+    shape: tuple[int, ...]
+    dtype: str
+    pixel_size_um: tuple[float, float] | None
+    count: int
+    summary: dict[str, float | None]
+    """Over all planes: mean area, confluency and their twins in µm."""
+    prediction: dict[str, Any]
+    """`Prediction.provenance`: normalization and scale of each plane among others."""
+    seconds: float
+
+    @property
+    def folder(self) -> Path:
+        """Folder of the results, relative to the record's folder."""
+        return Path(self.outputs[-1]).parent
+
+
+class FailedFile(BaseModel):
+    """One input without a result."""
+
+    model_config = _FROZEN
+
+    source: str
+    error: str
+
+
+class RunRecord(BaseModel):
+    """Content of `run.json`."""
+
+    model_config = _FROZEN
+
+    format: Literal[1] = 1
+    created: str
+    """ISO 8601, with time zone."""
+    command: tuple[str, ...] = ()
+    versions: dict[str, str] = {}
+    model: ModelRecord
+    settings: Settings
+    """As used: thresholds are numbers here, also where the model file gave them."""
+    name: str = "{stem}_labels"
+    kinds: tuple[str, ...] = ("labels",)
+    files: tuple[FileRecord, ...] = ()
+    failed: tuple[FailedFile, ...] = Field((), description="inputs without a result")
+
+    @classmethod
+    def read(cls, path: Path) -> RunRecord:
+        """Read a record.
+
+        Raises
+        ------
+        FileNotFoundError
+            If there is none at `path`.
+        ValueError
+            If the file is not a record of this program.
+        """
+        if path.is_dir():
+            path = path / "run.json"
+        if not path.exists():
+            raise FileNotFoundError(f"There is no run file {path}; give a run.json.")
+        try:
+            return cls.model_validate_json(path.read_bytes())
+        except ValidationError as error:
+            first = error.errors()[0]
+            where = ".".join(map(str, first["loc"])) or "content"
+            raise ValueError(
+                f"{path} is not a run file of this version ({where}: {first['msg']})."
+            ) from error
+
+    def write(self, path: Path) -> None:
+        """Write the record, whole or not at all."""
+        write_json(path, self.model_dump(mode="json"))
+
+    def with_files(
+        self, files: Sequence[FileRecord], failed: Sequence[FailedFile] = ()
+    ) -> RunRecord:
+        """The same run with these files beside those that it has; newer ones win."""
+        known = {file.source: file for file in self.files} | {file.source: file for file in files}
+        return self.model_copy(update={"files": tuple(known.values()), "failed": tuple(failed)})
+
+
+def file_sha256(path: str | Path) -> str | None:
+    """Hash of a file's bytes, None for a folder or an address."""
+    if not os.path.isfile(path):
+        return None
+    with open(path, "rb") as stream:
+        return hashlib.file_digest(stream, "sha256").hexdigest()
