@@ -10,7 +10,7 @@ from typing import Any
 import numpy as np
 import tifffile
 
-from napari_dinocell.core.axes import check_axes
+from napari_dinocell.core.axis_names import check_axes
 from napari_dinocell.core.writing import whole_file
 
 # Classic TIFF addresses 4 GB; some room for the metadata.
@@ -46,9 +46,7 @@ def write_labels(
     OutputFileError
         If the file cannot be written; then nothing of it is left.
     """
-    axes = check_axes(axes, labels.ndim)
-    if set(axes) & set("CS"):
-        raise ValueError(f"Labels have no channels, but their axes are {axes}; leave out C and S.")
+    axes = check_label_axes(axes, labels)
     stored = smallest_labels(labels)
     order = sorted(range(labels.ndim), key=lambda i: (axes[i] in "YX", axes[i] == "X"))
     stored = np.ascontiguousarray(stored.transpose(order))
@@ -68,6 +66,24 @@ def write_labels(
             tile=(_TILE, _TILE) if is_large else None,
             metadata=metadata,
         )
+
+
+def check_label_axes(axes: str, labels: np.ndarray[Any, Any]) -> str:
+    """`axes` in capitals, if they fit integer labels.
+
+    Raises
+    ------
+    TypeError
+        If `labels` are not integers.
+    ValueError
+        If `axes` do not fit, or have C or S.
+    """
+    if labels.dtype.kind not in "bui":
+        raise TypeError(f"Labels are {labels.dtype}; they must be integers.")
+    axes = check_axes(axes, labels.ndim)
+    if set(axes) & set("CS"):
+        raise ValueError(f"Labels have no channels, but their axes are {axes}; leave out C and S.")
+    return axes
 
 
 def smallest_labels(labels: np.ndarray[Any, Any]) -> np.ndarray[Any, Any]:

@@ -8,7 +8,8 @@ from typing import Any
 import numpy as np
 
 from napari_dinocell.core import ngff, raster, tiff
-from napari_dinocell.core.axes import ArrayLike, check_axes, resolve_axes
+from napari_dinocell.core.axes import ArrayLike
+from napari_dinocell.core.axis_names import check_axes, resolve_axes
 from napari_dinocell.core.errors import ImageFileError
 from napari_dinocell.core.lazy import DAMAGE, ChunkedArray, StoredImage, cannot_read
 from napari_dinocell.core.storage import File, is_remote, open_file

@@ -110,7 +110,8 @@ class ChunkedArray:
         out = np.empty([len(r) for r in ranges], self.dtype)
         for position, here, inside in self._pieces(ranges):
             out[here] = self._chunk(position)[inside]
-        return out[collapsed]
+        result: np.ndarray[Any, Any] = out[collapsed]
+        return result
 
     def __array__(self, dtype: Any = None, copy: bool | None = None) -> np.ndarray[Any, Any]:
         whole: np.ndarray[Any, Any] = np.asarray(self[...], dtype)

@@ -1,15 +1,20 @@
 """Read OME-Zarr (NGFF 0.4 and 0.5) and bare Zarr arrays; write label images as NGFF 0.5."""
 
+from pathlib import Path
 from typing import Any
 
 import numpy as np
 import zarr
 
 from napari_dinocell.core.errors import ImageFileError
+from napari_dinocell.core.exports import check_label_axes, smallest_labels
 from napari_dinocell.core.lazy import DAMAGE, ChunkedArray, StoredImage, cannot_read
-from napari_dinocell.core.storage import File, is_remote, natural_key
+from napari_dinocell.core.storage import File, LocalFile, is_remote, natural_key
 from napari_dinocell.core.units import um_per_unit
+from napari_dinocell.core.writing import whole_file
 
+_CHUNK = 1024
+_SMALLEST = 512
 _MARKS = ("zarr.json", ".zgroup", ".zarray")
 
 
@@ -129,3 +134,101 @@ def _scale(entry: dict[str, Any], n_axes: int) -> np.ndarray[Any, Any]:
         if transformation.get("type") == "scale" and "scale" in transformation:
             return np.asarray(transformation["scale"], float)
     return np.ones(n_axes)
+
+
+def write_labels(
+    path: str | Path,
+    labels: np.ndarray[Any, Any],
+    axes: str,
+    pixel_size_um: tuple[float, float] | None = None,
+    source: str | None = None,
+) -> None:
+    """Write labels as an OME-Zarr 0.5 label image with a pyramid, whole or not at all.
+
+    Below the folder `labels` of an OME-Zarr 0.5 image, the new name is entered there too, so that
+    viewers find the labels with their image.
+
+    Parameters
+    ----------
+    path : str or Path
+        Folder; what is there already is replaced.
+    labels : int array, one axis per letter of `axes`
+        Stored as uint16 if the ids fit, else as uint32.
+    axes : str
+        Out of `TZYX`; stored in this order.
+    pixel_size_um : (float, float), optional
+        µm per pixel along (Y, X).
+    source : str, optional
+        Relative address of the image that was segmented, for example `../../`.
+
+    Raises
+    ------
+    TypeError, ValueError
+        As `exports.write_labels`.
+    OutputFileError
+        If the folder cannot be written; then nothing of it is left.
+
+    Notes
+    -----
+    Each level takes every second pixel of the one before, in Y and X, until both are below 512:
+    no id is invented by averaging, and the first pixels of all levels lie on each other.
+    """
+    path = Path(path)
+    axes = check_label_axes(axes, labels)
+    order = sorted(range(labels.ndim), key=lambda i: "TZYX".index(axes[i]))
+    axes = "".join(axes[i] for i in order)
+    stored = smallest_labels(labels).transpose(order)
+    siblings = _labels_group(path)
+    with whole_file(path) as temporary:
+        group = zarr.create_group(str(temporary), zarr_format=3)
+        datasets: list[dict[str, Any]] = []
+        step = 1
+        while step == 1 or max(stored.shape[-2:]) > step // 2 * _SMALLEST:
+            level = stored[..., ::step, ::step]
+            array = group.create_array(
+                str(len(datasets)),
+                shape=level.shape,
+                dtype=level.dtype,
+                chunks=(1,) * (level.ndim - 2) + tuple(min(_CHUNK, n) for n in level.shape[-2:]),
+                dimension_names=list(axes.lower()),
+            )
+            array[...] = level
+            scale = [1.0] * (len(axes) - 2) + [step * size for size in pixel_size_um or (1.0, 1.0)]
+            transformations = [{"type": "scale", "scale": scale}]
+            datasets.append(
+                {"path": str(len(datasets)), "coordinateTransformations": transformations}
+            )
+            step *= 2
+        group.attrs["ome"] = {
+            "version": "0.5",
+            "multiscales": [
+                {
+                    "name": path.stem,
+                    "axes": [_axis_entry(a, pixel_size_um is not None) for a in axes],
+                    "datasets": datasets,
+                    "type": "nearest",
+                }
+            ],
+            "image-label": {"source": {"image": source}} if source else {},
+        }
+    if siblings is not None:
+        listed = dict(siblings.attrs.get("ome", {}))
+        names = {*listed.get("labels", ()), path.name}
+        siblings.attrs["ome"] = listed | {"version": "0.5", "labels": sorted(names)}
+
+
+def _axis_entry(letter: str, has_size: bool) -> dict[str, str]:
+    entry = {"name": letter.lower(), "type": "time" if letter == "T" else "space"}
+    return entry | ({"unit": "micrometer"} if has_size and letter in "YX" else {})
+
+
+def _labels_group(path: Path) -> Any:
+    """The `labels` group that the path lies in, or None if it stands on its own."""
+    image = path.parent.parent
+    if path.parent.name != "labels" or not is_zarr(LocalFile(image)):
+        return None
+    if not (image / "zarr.json").exists():
+        raise ValueError(
+            f"{image} is an OME-Zarr of an older format than 0.5; write the labels beside it."
+        )
+    return zarr.open_group(str(path.parent), mode="a", zarr_format=3)
