@@ -1,6 +1,6 @@
 """Convert a published DINOv3 or DINOv2 checkpoint into a backbone file of this project.
 
-python scripts/convert_backbone.py SRC OUT [--position learned|rope] [--storage-tokens N] [--about KEY=TEXT]
+python scripts/convert_backbone.py SRC OUT [--position learned|rope] [--about KEY=TEXT]...
 """
 
 from __future__ import annotations
@@ -13,8 +13,9 @@ import typer
 
 from napari_dinocell.core.model.files import save_backbone
 from napari_dinocell.core.model.layouts import to_project_names, unwrap
+from napari_dinocell.core.model.store import read_tensors
 from napari_dinocell.core.model.vit import VisionTransformer, ViTConfig
-from napari_dinocell.core.model.weights import load_weights, read_tensors
+from napari_dinocell.core.model.weights import load_weights
 
 
 def main(

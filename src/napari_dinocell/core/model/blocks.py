@@ -5,8 +5,8 @@ from __future__ import annotations
 import copy
 from typing import TypeVar
 
-import torch.nn.functional as F
 from torch import Tensor, nn
+from torch.nn import functional
 from torch.nn.utils.fusion import fuse_conv_bn_eval
 
 ModuleT = TypeVar("ModuleT", bound=nn.Module)
@@ -26,10 +26,15 @@ class ConvNorm(nn.Module):
         self.relu = relu
         nn.init.kaiming_normal_(self.conv.weight, nonlinearity="relu")
 
+    @property
+    def is_folded(self) -> bool:
+        """Whether `fold_batch_norm` has put the normalization into the convolution."""
+        return isinstance(self.norm, nn.Identity)
+
     def forward(self, x: Tensor) -> Tensor:
         """(B, C, Y, X) -> (B, outputs, Y/stride, X/stride)."""
         x = self.norm(self.conv(x))
-        return F.relu(x) if self.relu else x
+        return functional.relu(x) if self.relu else x
 
 
 class Residual(nn.Module):
@@ -42,7 +47,7 @@ class Residual(nn.Module):
 
     def forward(self, x: Tensor) -> Tensor:
         """(B, C, Y, X) -> (B, C, Y, X)."""
-        return F.relu(x + self.second(self.first(x)))
+        return functional.relu(x + self.second(self.first(x)))
 
 
 class ChannelNorm(nn.LayerNorm):

@@ -6,7 +6,7 @@ from typing import Any, Literal
 
 from pydantic import BaseModel, ConfigDict, Field, model_validator
 
-from .network import Architecture
+from napari_dinocell.core.model.network import Architecture
 
 _FROZEN = ConfigDict(frozen=True, extra="forbid")
 

@@ -6,19 +6,20 @@ from collections.abc import Sequence
 from typing import Literal
 
 import torch
-import torch.nn.functional as F
 from pydantic import BaseModel, ConfigDict, Field
 from torch import Tensor, nn
+from torch.nn import functional
 
-from .blocks import ChannelNorm, ConvNorm
+from napari_dinocell.core.model.blocks import ChannelNorm, ConvNorm
 
 
 class UNetDecoderConfig(BaseModel):
     """Shape of a `UNetDecoder`.
 
-    `widths` are those of the three doubling stages and of the last one; (256, 128, 64, 32) are the
-    wide ones. `stem` > 0 adds a skip of that width computed from the image itself. `stride` 2 lets the
-    last two stages work at half resolution and interpolates the result.
+    `widths` are those of the three doubling stages and of the last one; (256, 128, 64, 32) cost as
+    much as a ViT-S, the default a quarter of it. `stem` > 0 adds a skip of that width computed from
+    the image itself. `stride` 2 lets the last two stages work at half resolution and interpolates
+    the result.
     """
 
     model_config = ConfigDict(frozen=True, extra="forbid")
@@ -33,8 +34,8 @@ class UNetDecoderConfig(BaseModel):
 class Stage(nn.Module):
     """Double the resolution, join the skip, refine by two 3x3 convolutions.
 
-    The skip is projected at token resolution and interpolated after: joining its 384 channels at the
-    stage's resolution would cost more than the backbone.
+    The skip is projected at token resolution and interpolated after: joining its 384 channels at
+    the stage's resolution would cost more than the backbone.
     """
 
     def __init__(self, inputs: int, skip: int, width: int, double: bool = True) -> None:
@@ -46,7 +47,7 @@ class Stage(nn.Module):
     def forward(self, x: Tensor, skip: Tensor) -> Tensor:
         """(B, inputs, Y, X), (B, skip, h, w) -> (B, width, 2Y, 2X)."""
         x = self.up(x)
-        skip = F.interpolate(
+        skip = functional.interpolate(
             self.skip(skip), size=x.shape[-2:], mode="bilinear", align_corners=False
         )
         return self.refine(torch.cat([x, skip], dim=1))  # type: ignore[no-any-return]
@@ -93,8 +94,8 @@ class UNetDecoder(nn.Module):
             x = torch.cat([x, self.stem(image)], dim=1)
         x = self.head(self.refine(x))
         if self.config.stride == 2:
-            x = F.interpolate(x, scale_factor=2, mode="bilinear", align_corners=False)
-        return x
+            x = functional.interpolate(x, scale_factor=2, mode="bilinear", align_corners=False)
+        return x  # type: ignore[no-any-return]
 
     def forward(self, features: Sequence[Tensor], image: Tensor) -> Tensor:
         """Distance map.

@@ -1,29 +1,32 @@
 """Model files: write, find, check and read them.
 
-A model is a safetensors file `<name>.safetensors` with the card as JSON in its header. It holds the decoder
-and names the backbone file, which several models share; or it holds the whole network.
+A model is a safetensors file `<name>.safetensors` with the card as JSON in its header. It holds the
+decoder and names the backbone file, which several models share; or it holds the whole network.
 """
 
 from __future__ import annotations
 
-import hashlib
-import os
-import tempfile
 from collections.abc import Iterable, Mapping
 from importlib.resources import files as package_files
 from pathlib import Path
-from typing import Any
 
 import torch
 from pydantic import ValidationError
-from safetensors import SafetensorError, safe_open
-from safetensors.torch import save
 from torch import Tensor, nn
 
-from ..errors import ModelFileError
-from .card import BackboneReference, ModelCard
-from .network import DINOCell, build_network
-from .vit import ViTConfig
+from napari_dinocell.core.errors import ModelFileError
+from napari_dinocell.core.model.blocks import ConvNorm
+from napari_dinocell.core.model.card import BackboneReference, ModelCard
+from napari_dinocell.core.model.network import DINOCell, build_network
+from napari_dinocell.core.model.store import (
+    halve_matrices,
+    read_header,
+    read_safetensors,
+    tensors_sha256,
+    to_float32,
+    write_safetensors,
+)
+from napari_dinocell.core.model.vit import VisionTransformer, ViTConfig
 
 __all__ = [
     "BackboneReference",
@@ -53,23 +56,31 @@ def save_model(
     card : ModelCard
         Its architecture is replaced by the network's.
     full : bool
-        Write the encoder too, even if the card names a backbone file. Without a named backbone it is
-        always written. Kernels and matrices of an encoder are stored in float16.
+        Write the encoder too, even if the card names a backbone file. Without a named backbone it
+        is always written. Kernels and matrices of an encoder are stored in float16.
 
     Returns
     -------
     ModelCard
         As written.
+
+    Raises
+    ------
+    ValueError
+        If the encoder differs from the backbone file that the card names, or the network is folded.
     """
     path = Path(path)
     if path.suffix != ENDING:
         raise ValueError(f"Model file {path.name} must end with {ENDING}; change its name.")
     card = card.model_copy(update={"architecture": network.architecture})
-    tensors = {f"decoder.{k}": v for k, v in network.decoder.state_dict().items()}
-    if full or card.backbone is None:
-        encoder = _halve_matrices(network.encoder.state_dict())
+    _refuse_folded(network)
+    tensors = {f"decoder.{key}": value for key, value in network.decoder.state_dict().items()}
+    if card.backbone is not None and not full:
+        _refuse_changed_encoder(network, card.backbone)
+    else:
+        encoder = halve_matrices(network.encoder.state_dict())
         tensors |= {f"encoder.{key}": value for key, value in encoder.items()}
-    _write(path, tensors, {"card": card.model_dump_json()})
+    write_safetensors(path, tensors, {"card": card.model_dump_json()})
     return card
 
 
@@ -81,8 +92,8 @@ def load_model(
 ) -> tuple[DINOCell, ModelCard]:
     """Read a model: a bundled name, or the path of a model file.
 
-    The backbone is looked for beside the model file, then in `folders`, then among the bundled files;
-    the first whose tensors have the right hash is taken.
+    The backbone is looked for beside the model file, then in `folders`, then among the bundled
+    files; the first whose tensors have the right hash is taken.
 
     Returns
     -------
@@ -98,7 +109,7 @@ def load_model(
         If a file is damaged or foreign, or the backbone is absent or another one.
     """
     path = _find(name_or_path)
-    tensors, header = _read(path)
+    tensors, header = read_safetensors(path)
     card = _card_of(path, header)
     if not any(key.startswith("encoder.") for key in tensors):
         if card.backbone is None:
@@ -108,69 +119,66 @@ def load_model(
         places = [path.parent, *(Path(folder) for folder in folders), _bundled()]
         encoder = _find_backbone(path.name, card.backbone, places)
         tensors |= {f"encoder.{key}": value for key, value in encoder.items()}
-    with torch.device("meta"):  # no time for initial weights: all of them are replaced
-        network = build_network(card.architecture)
-    _assign(network, tensors, path.name)
+    try:
+        with torch.device("meta"):  # no time for initial weights: all of them are replaced
+            network = build_network(card.architecture)
+    except ValueError as error:
+        raise ModelFileError(f"Model card of {path.name}: {error}") from error
+    _assign(network, to_float32(tensors), path.name)
     return network.to(device).eval(), card
 
 
 def read_card(name_or_path: str | Path) -> ModelCard:
     """Card of a model, without reading its weights; errors as in `load_model`."""
     path = _find(name_or_path)
-    try:
-        with safe_open(path, "pt") as file:
-            return _card_of(path, file.metadata() or {})
-    except (SafetensorError, OSError) as error:
-        raise _damaged(path, error) from error
+    return _card_of(path, read_header(path))
 
 
 def bundled_models() -> tuple[str, ...]:
     """Names of the models that come with the package."""
-    found = []
-    for path in sorted(_bundled().glob(f"*{ENDING}")):
-        with safe_open(path, "pt") as file:
-            if "card" in (file.metadata() or {}):
-                found.append(path.stem)
-    return tuple(found)
+    paths = sorted(_bundled().glob(f"*{ENDING}"))
+    return tuple(path.stem for path in paths if "card" in read_header(path))
 
 
 def save_backbone(
-    path: str | Path, encoder: nn.Module, about: Mapping[str, str] | None = None
+    path: str | Path, encoder: VisionTransformer, about: Mapping[str, str] | None = None
 ) -> BackboneReference:
-    """Write a transformer as a backbone file in float16, atomically.
+    """Write a transformer as a backbone file, atomically; matrices in float16.
 
-    `about` (source, license, changes) goes into the header as text. Returns what a card needs to name it.
+    Parameters
+    ----------
+    path : path
+    encoder : VisionTransformer
+    about : mapping of str to str, optional
+        Source, license, changes: goes into the header as text.
+
+    Returns
+    -------
+    BackboneReference
+        What a card needs to name this file.
     """
     path = Path(path)
-    tensors = {key: value.half() for key, value in encoder.state_dict().items()}
-    config: Any = encoder.config
-    _write(path, tensors, {**(about or {}), "architecture": config.model_dump_json()})
+    tensors = halve_matrices(encoder.state_dict())
+    header = {**(about or {}), "architecture": encoder.config.model_dump_json()}
+    write_safetensors(path, tensors, header)
     return BackboneReference(file=path.name, sha256=tensors_sha256(tensors))
 
 
-def load_backbone(path: str | Path) -> tuple[dict[str, Tensor], ViTConfig, BackboneReference]:
-    """Tensors as stored, configuration and reference of a backbone file."""
+def load_backbone(path: str | Path) -> tuple[VisionTransformer, BackboneReference]:
+    """Transformer of a backbone file, float32 in evaluation mode, and what names it in a card."""
     path = Path(path)
-    if not path.is_file():
-        raise FileNotFoundError(f"There is no backbone file {path}; check the path.")
-    tensors, header = _read(path)
+    tensors, header = read_safetensors(path)
     try:
         config = ViTConfig.model_validate_json(header.get("architecture", ""))
     except ValidationError as error:
         raise ModelFileError(
-            f"{path.name} is no backbone file of this project; convert it with scripts/convert_backbone.py."
+            f"{path.name} is no backbone file of this project; convert it by convert_backbone.py."
         ) from error
-    return tensors, config, BackboneReference(file=path.name, sha256=tensors_sha256(tensors))
-
-
-def tensors_sha256(tensors: Mapping[str, Tensor]) -> str:
-    """Hash over names, dtypes, shapes and bytes in order of names; 64 hexadecimal digits."""
-    digest = hashlib.sha256()
-    for name in sorted(tensors):
-        tensor = tensors[name].detach().cpu().contiguous()
-        digest.update(f"{name}:{tensor.dtype}:{tuple(tensor.shape)};".encode())
-        digest.update(tensor.reshape(-1).view(torch.uint8).numpy().data)
-    return digest.hexdigest()
+    tensors = to_float32(tensors)
+    with torch.device("meta"):
+        encoder = VisionTransformer(config)
+    _assign(encoder, tensors, path.name)
+    return encoder.eval(), BackboneReference(file=path.name, sha256=tensors_sha256(tensors))
 
 
 def _bundled() -> Path:
@@ -186,7 +194,8 @@ def _find(name_or_path: str | Path) -> Path:
         return named
     known = ", ".join(bundled_models()) or "none"
     raise FileNotFoundError(
-        f"There is no model {name_or_path}; give the path of a model file or a bundled name ({known})."
+        f"There is no model {name_or_path}; "
+        f"give the path of a model file or a bundled name ({known})."
     )
 
 
@@ -197,7 +206,7 @@ def _find_backbone(
     for place in places:
         path = place / Path(reference.file).name
         if path.is_file():
-            tensors, _ = _read(path)
+            tensors = to_float32(read_safetensors(path)[0])
             if tensors_sha256(tensors) == reference.sha256:
                 return tensors
             differs = path
@@ -207,22 +216,8 @@ def _find_backbone(
             "put the right file beside the model."
         )
     raise ModelFileError(
-        f"{model} needs the backbone file {reference.file}, which was not found; put it beside the model."
-    )
-
-
-def _read(path: Path) -> tuple[dict[str, Tensor], dict[str, str]]:
-    try:
-        with safe_open(path, "pt") as file:
-            tensors = {key: file.get_tensor(key) for key in file.keys()}  # noqa: SIM118
-            return tensors, file.metadata() or {}
-    except (SafetensorError, OSError, ValueError) as error:
-        raise _damaged(path, error) from error
-
-
-def _damaged(path: Path, error: Exception) -> ModelFileError:
-    return ModelFileError(
-        f"{path.name} is not a whole safetensors file ({error}); download or export it again."
+        f"{model} needs the backbone file {reference.file}, which was not found; "
+        "put it beside the model."
     )
 
 
@@ -237,12 +232,14 @@ def _card_of(path: Path, header: Mapping[str, str]) -> ModelCard:
         first = error.errors()[0]
         where = ".".join(str(part) for part in first["loc"]) or "card"
         raise ModelFileError(
-            f"Model card of {path.name}: {where}: {first['msg']}; the file is damaged or from another version."
+            f"Model card of {path.name}: {where}: {first['msg']}; "
+            "the file is damaged or from another version."
         ) from error
 
 
-def _assign(network: DINOCell, tensors: Mapping[str, Tensor], name: str) -> None:
-    own = network.state_dict()
+def _assign(module: nn.Module, tensors: Mapping[str, Tensor], name: str) -> None:
+    """Make float32 tensors the weights of a module that was built on `meta`."""
+    own = module.state_dict()
     for kind, names in (("missing in", own.keys() - tensors), ("unknown in", tensors.keys() - own)):
         if names:
             raise ModelFileError(
@@ -252,35 +249,22 @@ def _assign(network: DINOCell, tensors: Mapping[str, Tensor], name: str) -> None
     for key, value in own.items():
         if tensors[key].shape != value.shape:
             raise ModelFileError(
-                f"{key} of {name} has shape {tuple(tensors[key].shape)}, its card says {tuple(value.shape)}; "
-                "the file is damaged."
+                f"{key} of {name} has shape {tuple(tensors[key].shape)}, its card says "
+                f"{tuple(value.shape)}; the file is damaged."
             )
-    ready = {key: tensors[key].to(own[key].dtype) for key in own}
-    network.load_state_dict(ready, assign=True)
-    for parameter in network.parameters():
-        parameter.requires_grad_(True)
+    module.load_state_dict(dict(tensors), assign=True)
 
 
-def _halve_matrices(state: Mapping[str, Tensor]) -> dict[str, Tensor]:
-    """float16 for kernels and matrices; vectors (biases, variances) keep their precision and range."""
-    return {
-        key: value.half() if value.ndim > 1 and value.is_floating_point() else value
-        for key, value in state.items()
-    }
+def _refuse_changed_encoder(network: DINOCell, reference: BackboneReference) -> None:
+    if tensors_sha256(network.encoder.state_dict()) != reference.sha256:
+        raise ValueError(
+            f"The encoder is not the one of {reference.file} (its hash differs); "
+            "save it as a backbone file of its own, or the whole network with full=True."
+        )
 
 
-def _write(path: Path, tensors: Mapping[str, Tensor], header: Mapping[str, str]) -> None:
-    whole = {key: value.detach().cpu().contiguous() for key, value in tensors.items()}
-    content = save(whole, metadata=dict(header))
-    path.parent.mkdir(parents=True, exist_ok=True)
-    descriptor, temporary = tempfile.mkstemp(dir=path.parent, prefix=f".{path.name}.")
-    try:
-        with os.fdopen(descriptor, "wb") as file:
-            file.write(content)
-            file.flush()
-            os.fsync(file.fileno())
-        os.chmod(temporary, 0o644)  # noqa: PTH101
-        Path(temporary).replace(path)
-    except BaseException:
-        Path(temporary).unlink(missing_ok=True)
-        raise
+def _refuse_folded(network: DINOCell) -> None:
+    if any(isinstance(part, ConvNorm) and part.is_folded for part in network.modules()):
+        raise ValueError(
+            "The network's batch normalizations are folded; save the network that it was made from."
+        )

@@ -13,8 +13,10 @@ from typing import Literal
 import torch
 from torch import Tensor
 
+from napari_dinocell.core.model.store import State
+
 Layout = Literal["official", "transformers"]
-State = dict[str, Tensor]
+
 
 _WRAPPERS = ("module.", "backbone.", "teacher.backbone.", "student.backbone.")
 _TOP = {

@@ -9,9 +9,14 @@ import torch
 from pydantic import BaseModel, ConfigDict, Field, ValidationError
 from torch import Tensor, nn
 
-from .decoder import UNetDecoder, UNetDecoderConfig
-from .small import SmallDecoder, SmallDecoderConfig, SmallEncoder, SmallEncoderConfig
-from .vit import VisionTransformer, ViTConfig
+from napari_dinocell.core.model.decoder import UNetDecoder, UNetDecoderConfig
+from napari_dinocell.core.model.small import (
+    SmallDecoder,
+    SmallDecoderConfig,
+    SmallEncoder,
+    SmallEncoderConfig,
+)
+from napari_dinocell.core.model.vit import VisionTransformer, ViTConfig
 
 IMAGENET_MEAN = (0.485, 0.456, 0.406)
 IMAGENET_STD = (0.229, 0.224, 0.225)
@@ -42,7 +47,7 @@ class DINOCell(nn.Module):
         super().__init__()
         self.encoder = encoder
         self.decoder = decoder
-        # Explicit device: these are not in any file, so they must be real on a network built on `meta`.
+        # Explicit device: no file has them, so they must be real on a network built on `meta`.
         for name, values in (("_mean", IMAGENET_MEAN), ("_std", IMAGENET_STD)):
             constant = torch.tensor(values, device="cpu").view(1, 3, 1, 1)
             self.register_buffer(name, constant, persistent=False)
@@ -100,7 +105,8 @@ class DINOCell(nn.Module):
     def _standardize(self, x: Tensor) -> Tensor:
         if x.ndim != 4 or x.shape[1] not in (1, 3) or x.shape[2] % 8 or x.shape[3] % 8:
             raise ValueError(
-                f"Input has shape {tuple(x.shape)}; expected (B, 1 or 3, Y, X) with Y and X multiples of 8."
+                f"Input has shape {tuple(x.shape)}; "
+                "expected (B, 1 or 3, Y, X) with Y and X multiples of 8."
             )
         # Gray broadcasts to three channels here. Kept in float32: bfloat16 has 8 bits of intensity.
         return (x.float() - self._mean.float()) / self._std.float()
@@ -122,20 +128,27 @@ def build_network(architecture: Mapping[str, Any] | Architecture) -> DINOCell:
         raise ValueError(f"Architecture field {where!r}: {first['msg']}; correct it.") from error
     encoder, decoder = plan.encoder, plan.decoder
     if isinstance(encoder, ViTConfig) and isinstance(decoder, UNetDecoderConfig):
-        if encoder.width != decoder.inputs or encoder.patch != 8 or encoder.depth < 4:
+        if encoder.width != decoder.inputs or encoder.patch != 8:
             raise ValueError(
-                f"Encoder of width {encoder.width}, patch {encoder.patch}, depth {encoder.depth} does not fit "
-                f"a decoder for width {decoder.inputs}, patch 8, depth >= 4."
+                f"Encoder of width {encoder.width} and patch {encoder.patch} does not fit a decoder "
+                f"for width {decoder.inputs} and patch 8; make them equal."
+            )
+        if not 0 <= min(encoder.levels) <= max(encoder.levels) < encoder.depth:
+            raise ValueError(
+                f"Levels {encoder.levels} are not among the blocks 0 to {encoder.depth - 1}; "
+                "change levels or depth."
             )
         return DINOCell(VisionTransformer(encoder), UNetDecoder(decoder))
     if isinstance(encoder, SmallEncoderConfig) and isinstance(decoder, SmallDecoderConfig):
         if encoder.widths != decoder.inputs:
             raise ValueError(
-                f"Encoder widths {encoder.widths} differ from the decoder's inputs {decoder.inputs}."
+                f"Encoder widths {encoder.widths} differ from the decoder's inputs "
+                f"{decoder.inputs}; make them equal."
             )
         return DINOCell(SmallEncoder(encoder), SmallDecoder(decoder))
     raise ValueError(
-        f"Encoder {encoder.kind!r} and decoder {decoder.kind!r} do not fit; use vit with unet or small with small."
+        f"Encoder {encoder.kind!r} and decoder {decoder.kind!r} do not fit; "
+        "use vit with unet or small with small."
     )
 
 

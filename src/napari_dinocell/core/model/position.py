@@ -1,4 +1,4 @@
-"""Two ways to tell a vision transformer where a patch lies: axial RoPE (DINOv3) and a learned table (DINOv2).
+"""Where a patch lies, told in two ways: axial RoPE (DINOv3) and a learned table (DINOv2).
 
 Both are modules with the same two methods, so that the transformer has one code path:
 `embed` adds to the tokens before the first block, `rotation` gives what each block does to q and k.
@@ -10,12 +10,12 @@ import math
 from typing import NamedTuple
 
 import torch
-import torch.nn.functional as F
 from torch import Tensor, nn
+from torch.nn import functional
 
 
 class Rotation(NamedTuple):
-    """Cosines and sines, both (N, D_head), that turn q and k; 1 and 0 for tokens without a place."""
+    """Cosines and sines, both (N, D_head), that turn q and k; 1 and 0 for placeless tokens."""
 
     cos: Tensor
     sin: Tensor
@@ -49,7 +49,8 @@ class AxialRope(nn.Module):
         super().__init__()
         if head_width % 4:
             raise ValueError(
-                f"Width of a head is {head_width}; axial RoPE needs a multiple of 4: change width or heads."
+                f"Width of a head is {head_width}; axial RoPE needs a multiple of 4: "
+                "change width or heads."
             )
         exponents = 2 * torch.arange(head_width // 4, dtype=torch.float32) / (head_width // 2)
         self.register_buffer("periods", base**exponents)
@@ -71,7 +72,7 @@ class AxialRope(nn.Module):
         # (N, 2, 1) / (D_head/4): y angles first, then x angles, the whole twice for the two halves.
         angles = 2 * math.pi * coordinates[:, :, None] / self.periods.float()
         angles = angles.flatten(1, 2).tile(2)
-        angles = F.pad(angles, (0, 0, n_prefix, 0))  # angle 0: cos 1, sin 0
+        angles = functional.pad(angles, (0, 0, n_prefix, 0))  # angle 0: cos 1, sin 0
         return Rotation(angles.cos(), angles.sin())
 
 
@@ -100,7 +101,8 @@ class LearnedPositions(nn.Module):
         """Return nothing: q and k stay as they are."""
         if change is not None:
             raise ValueError(
-                "Learned positions have no coordinates to change; use position='rope' or drop the change."
+                "Learned positions have no coordinates to change; "
+                "use position='rope' or drop the change."
             )
 
 
@@ -123,12 +125,13 @@ def resample_positions(table: Tensor, height: int, width: int, antialias: bool =
     grid = math.isqrt(table.shape[1] - 1)
     if grid * grid != table.shape[1] - 1:
         raise ValueError(
-            f"Position table has {table.shape[1]} rows; expected 1 + a square number, class token first."
+            f"Position table has {table.shape[1]} rows; "
+            "expected 1 + a square number, class token first."
         )
     if (height, width) == (grid, grid):
         return table
-    patches = table[:, 1:].float().unflatten(1, (grid, grid)).permute(0, 3, 1, 2)
-    patches = F.interpolate(
+    patches = table[:, 1:].float().reshape(1, grid, grid, -1).permute(0, 3, 1, 2)
+    patches = functional.interpolate(
         patches, size=(height, width), mode="bicubic", align_corners=False, antialias=antialias
     )
     patches = patches.permute(0, 2, 3, 1).flatten(1, 2).to(table.dtype)

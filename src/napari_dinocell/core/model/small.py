@@ -1,6 +1,6 @@
 """A plain convolutional U-Net in two halves, for computers without a GPU.
 
-Same interface as the transformer and its decoder: the encoder is the part that adaptation keeps frozen.
+Same interface as the transformer and its decoder: adaptation keeps the encoder frozen.
 """
 
 from __future__ import annotations
@@ -9,11 +9,11 @@ from collections.abc import Sequence
 from typing import Literal
 
 import torch
-import torch.nn.functional as F
-from pydantic import BaseModel, ConfigDict, Field
+from pydantic import BaseModel, ConfigDict
 from torch import Tensor, nn
+from torch.nn import functional
 
-from .blocks import ConvNorm, Residual
+from napari_dinocell.core.model.blocks import ConvNorm, Residual
 
 Widths = tuple[int, int, int, int, int]
 
@@ -56,7 +56,8 @@ class SmallEncoder(nn.Module):
         """(B, 3, Y, X), multiples of 8 -> five tensors at strides 1, 2, 4, 8, 16 (rounded up)."""
         if x.ndim != 4 or x.shape[1] != 3 or x.shape[2] % 8 or x.shape[3] % 8:
             raise ValueError(
-                f"Input has shape {tuple(x.shape)}; expected (B, 3, Y, X) with Y and X multiples of 8."
+                f"Input has shape {tuple(x.shape)}; "
+                "expected (B, 3, Y, X) with Y and X multiples of 8."
             )
         x = x.contiguous(memory_format=torch.channels_last)
         outputs = []
@@ -81,7 +82,7 @@ class SmallStage(nn.Module):
 
     def forward(self, x: Tensor, skip: Tensor) -> Tensor:
         """(B, inputs, Y, X), (B, skip, 2Y, 2X) -> (B, width, 2Y, 2X)."""
-        x = F.interpolate(self.up(x), scale_factor=2, mode="bilinear", align_corners=False)
+        x = functional.interpolate(self.up(x), scale_factor=2, mode="bilinear", align_corners=False)
         # A grid of odd size was rounded up on the way down: the surplus row or column goes.
         x = x[..., : skip.shape[-2], : skip.shape[-1]] + self.skip(skip)
         return self.refine(x)  # type: ignore[no-any-return]

@@ -16,11 +16,16 @@ from collections.abc import Callable, Sequence
 from typing import Literal, NamedTuple
 
 import torch
-import torch.nn.functional as F
 from pydantic import BaseModel, ConfigDict, Field
 from torch import Tensor, nn
 
-from .position import AxialRope, CoordinateChange, LearnedPositions, Rotation, rotate
+from napari_dinocell.core.model.position import (
+    AxialRope,
+    CoordinateChange,
+    LearnedPositions,
+    Rotation,
+)
+from napari_dinocell.core.model.transformer import Block, PatchEmbed
 
 CoordinateDraw = Callable[[int], CoordinateChange | None]
 """Block index -> change of the patch coordinates in this block."""
@@ -45,11 +50,13 @@ class ViTConfig(BaseModel):
     mask_key_bias: bool = True
     norm_eps: float = Field(default=1e-5, gt=0)
     layer_scale: float = 1e-5
+    levels: tuple[int, int, int, int] = (2, 5, 8, 11)
+    """Blocks whose outputs go to the decoder, 0-based, rising."""
 
 
 VIT_S = ViTConfig()
 VIT_B = ViTConfig(width=768, heads=12)
-VIT_L = ViTConfig(width=1024, depth=24, heads=16)
+VIT_L = ViTConfig(width=1024, depth=24, heads=16, levels=(5, 11, 17, 23))
 VIT_S_LEARNED = ViTConfig(
     n_storage_tokens=0, position="learned", mask_key_bias=False, norm_eps=1e-6
 )
@@ -62,102 +69,6 @@ class Tokens(NamedTuple):
     cls: Tensor
     storage: Tensor
     patches: Tensor
-
-
-class PatchEmbed(nn.Module):
-    """Linear projection of each patch, as a convolution whose stride is its kernel."""
-
-    def __init__(self, patch: int, width: int) -> None:
-        super().__init__()
-        self.proj = nn.Conv2d(3, width, kernel_size=patch, stride=patch)
-
-    def forward(self, x: Tensor) -> Tensor:
-        """(B, 3, Y, X) -> (B, Y/patch, X/patch, D)."""
-        return self.proj(x).permute(0, 2, 3, 1)  # type: ignore[no-any-return]
-
-
-class KeyMaskedLinear(nn.Linear):
-    """Linear layer for q, k, v whose key bias is held at zero by the buffer `bias_mask`.
-
-    A key bias adds the same number to a whole row of the softmax when there is no RoPE, so it does
-    nothing; DINOv3 removes it.
-    """
-
-    bias_mask: Tensor
-
-    def __init__(self, width: int) -> None:
-        super().__init__(width, 3 * width)
-        mask = torch.ones(3 * width)
-        mask[width : 2 * width] = 0
-        self.register_buffer("bias_mask", mask)
-
-    def forward(self, x: Tensor) -> Tensor:
-        """(..., D) -> (..., 3 D)."""
-        return F.linear(x, self.weight, self.bias * self.bias_mask.to(self.bias.dtype))
-
-
-class Attention(nn.Module):
-    """Multi-head self-attention; q and k are turned where there is a rotation."""
-
-    def __init__(self, width: int, heads: int, mask_key_bias: bool) -> None:
-        super().__init__()
-        self.heads = heads
-        self.qkv = KeyMaskedLinear(width) if mask_key_bias else nn.Linear(width, 3 * width)
-        self.proj = nn.Linear(width, width)
-
-    def forward(self, x: Tensor, rotation: Rotation | None) -> Tensor:
-        """(B, N, D) -> (B, N, D)."""
-        B, N, D = x.shape
-        qkv = self.qkv(x).view(B, N, 3, self.heads, D // self.heads)
-        q, k, v = qkv.permute(2, 0, 3, 1, 4)  # each (B, H, N, D_head)
-        if rotation is not None:
-            q, k = rotate(q, rotation).to(v.dtype), rotate(k, rotation).to(v.dtype)
-        x = F.scaled_dot_product_attention(q, k, v)
-        return self.proj(x.transpose(1, 2).reshape(B, N, D))  # type: ignore[no-any-return]
-
-
-class Mlp(nn.Module):
-    """Two linear layers with exact GELU between."""
-
-    def __init__(self, width: int, hidden: int) -> None:
-        super().__init__()
-        self.fc1 = nn.Linear(width, hidden)
-        self.fc2 = nn.Linear(hidden, width)
-
-    def forward(self, x: Tensor) -> Tensor:
-        """(B, N, D) -> (B, N, D)."""
-        return self.fc2(F.gelu(self.fc1(x)))  # type: ignore[no-any-return]
-
-
-class LayerScale(nn.Module):
-    """A learned factor per channel."""
-
-    def __init__(self, width: int, start: float) -> None:
-        super().__init__()
-        self.gamma = nn.Parameter(torch.full((width,), start))
-
-    def forward(self, x: Tensor) -> Tensor:
-        """(..., D) -> (..., D)."""
-        return x * self.gamma
-
-
-class Block(nn.Module):
-    """Pre-norm transformer block."""
-
-    def __init__(self, config: ViTConfig) -> None:
-        super().__init__()
-        width = config.width
-        self.norm1 = nn.LayerNorm(width, eps=config.norm_eps)
-        self.attn = Attention(width, config.heads, config.mask_key_bias)
-        self.ls1 = LayerScale(width, config.layer_scale)
-        self.norm2 = nn.LayerNorm(width, eps=config.norm_eps)
-        self.mlp = Mlp(width, round(width * config.mlp_ratio))
-        self.ls2 = LayerScale(width, config.layer_scale)
-
-    def forward(self, x: Tensor, rotation: Rotation | None) -> Tensor:
-        """(B, N, D) -> (B, N, D)."""
-        x = x + self.ls1(self.attn(self.norm1(x), rotation))
-        return x + self.ls2(self.mlp(self.norm2(x)))  # type: ignore[no-any-return]
 
 
 class VisionTransformer(nn.Module):
@@ -187,7 +98,17 @@ class VisionTransformer(nn.Module):
             self.pos_embed = LearnedPositions(
                 config.width, config.position_grid, config.position_antialias
             )
-        self.blocks = nn.ModuleList(Block(config) for _ in range(config.depth))
+        self.blocks = nn.ModuleList(
+            Block(
+                config.width,
+                config.heads,
+                round(config.width * config.mlp_ratio),
+                mask_key_bias=config.mask_key_bias,
+                norm_eps=config.norm_eps,
+                layer_scale=config.layer_scale,
+            )
+            for _ in range(config.depth)
+        )
         self.norm = nn.LayerNorm(config.width, eps=config.norm_eps)
         self._start()
 
@@ -201,7 +122,7 @@ class VisionTransformer(nn.Module):
         """Tokens before the first patch."""
         return 1 + self.config.n_storage_tokens
 
-    def features(self, x: Tensor, blocks: Sequence[int] = (2, 5, 8, 11)) -> list[Tensor]:
+    def features(self, x: Tensor, blocks: Sequence[int] | None = None) -> list[Tensor]:
         """Raw patch outputs of some blocks, shallow to deep, in channels-last memory.
 
         Parameters
@@ -209,16 +130,19 @@ class VisionTransformer(nn.Module):
         x : (B, 3, Y, X)
             Standardized image; Y and X are multiples of the patch.
         blocks : sequence of int
-            0-based indices in rising order.
+            0-based indices in rising order; the configuration's levels by default.
 
         Returns
         -------
         list of (B, D, Y/patch, X/patch)
-            Not normalized: each level's LayerNorm belongs to the decoder, so that these can be cached.
+            Not normalized: each level's LayerNorm belongs to the decoder, so that these can be
+            cached.
         """
+        blocks = self.config.levels if blocks is None else blocks
         if not blocks or min(blocks) < 0 or max(blocks) >= self.config.depth:
             raise ValueError(
-                f"Blocks {tuple(blocks)} were asked for; this network has blocks 0 to {self.config.depth - 1}."
+                f"Blocks {tuple(blocks)} were asked for; "
+                f"this network has blocks 0 to {self.config.depth - 1}."
             )
         tokens, grid, rotation = self._embed(x, None)
         wanted = []
@@ -258,7 +182,8 @@ class VisionTransformer(nn.Module):
         patch = self.config.patch
         if x.ndim != 4 or x.shape[1] != 3 or x.shape[2] % patch or x.shape[3] % patch:
             raise ValueError(
-                f"Input has shape {tuple(x.shape)}; expected (B, 3, Y, X) with Y and X multiples of {patch}."
+                f"Input has shape {tuple(x.shape)}; "
+                f"expected (B, 3, Y, X) with Y and X multiples of {patch}."
             )
         patches = self.patch_embed(x)
         B, height, width, _ = patches.shape
@@ -266,7 +191,8 @@ class VisionTransformer(nn.Module):
         if mask is not None:
             if mask.shape != patches.shape[:2]:
                 raise ValueError(
-                    f"Mask has shape {tuple(mask.shape)}; expected {tuple(patches.shape[:2])}, one value per patch."
+                    f"Mask has shape {tuple(mask.shape)}; "
+                    f"expected {tuple(patches.shape[:2])}, one value per patch."
                 )
             patches = torch.where(mask[..., None], self.mask_token.to(patches.dtype), patches)
         cls = self.cls_token.to(patches.dtype).expand(B, -1, -1)

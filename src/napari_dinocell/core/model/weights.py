@@ -2,20 +2,18 @@
 
 from __future__ import annotations
 
-import pickle
 from collections.abc import Collection, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
 import torch
-import torch.nn.functional as F
-from safetensors import SafetensorError
-from safetensors.torch import load_file
 from torch import Tensor, nn
+from torch.nn import functional
 
-from ..errors import ModelFileError
-from .layouts import State, layout_of, to_project_names, unwrap
-from .position import resample_positions
+from napari_dinocell.core.errors import ModelFileError
+from napari_dinocell.core.model.layouts import layout_of, to_project_names, unwrap
+from napari_dinocell.core.model.position import resample_positions
+from napari_dinocell.core.model.store import State, read_tensors
 
 _CONSTANTS = ("rope_embed.periods", "attn.qkv.bias_mask")
 
@@ -25,8 +23,8 @@ class LoadReport:
     """What became of each tensor of a file and each tensor of a network.
 
     `loaded` were taken as they are, `converted` after a change that the text after the name tells,
-    `constant` are in the network but follow from its configuration, `missing` are in the network but not
-    in the file, `unexpected` the other way round.
+    `constant` are in the network but follow from its configuration, `missing` are in the network
+    but not in the file, `unexpected` the other way round.
     """
 
     source: str
@@ -55,8 +53,9 @@ def load_weights(
 ) -> LoadReport:
     """Fill a vision transformer from a file or a state of any known layout.
 
-    Patch kernels are folded to the module's patch, position tables resampled to its grid. A table of
-    positions loaded into a network with RoPE gives its class row to the class token and is dropped.
+    Patch kernels are folded to the module's patch, position tables resampled to its grid. A table
+    of positions loaded into a network with RoPE gives its class row to the class token and is
+    dropped.
 
     Parameters
     ----------
@@ -83,7 +82,8 @@ def load_weights(
     if layout is None:
         first = next(iter(state), "nothing")
         raise ModelFileError(
-            f"{name} holds no DINOv2 or DINOv3 backbone (its first tensor is {first}); give a backbone file."
+            f"{name} holds no DINOv2 or DINOv3 backbone (its first tensor is {first}); "
+            "give a backbone file."
         )
     state, joined = to_project_names(state)
     own = module.state_dict()
@@ -112,56 +112,13 @@ def load_weights(
     return report
 
 
-def read_tensors(path: str | Path) -> State:
-    """All tensors of a weight file, without executing anything in it.
-
-    Raises
-    ------
-    FileNotFoundError
-        If there is no such file.
-    ModelFileError
-        If it is damaged, of another format, or holds more than tensors.
-    """
-    path = Path(path)
-    if not path.is_file():
-        raise FileNotFoundError(f"There is no weight file {path}; check the path.")
-    if path.suffix == ".safetensors":
-        try:
-            return load_file(path)
-        except (SafetensorError, OSError, ValueError) as error:
-            raise ModelFileError(
-                f"{path.name} is not a whole safetensors file ({error}); download or export it again."
-            ) from error
-    if path.suffix not in (".pth", ".pt", ".bin"):
-        raise ModelFileError(
-            f"{path.name} has the ending {path.suffix!r}; expected .safetensors, or .pth, .pt, .bin of PyTorch."
-        )
-    try:
-        content = torch.load(path, map_location="cpu", weights_only=True)
-    except (pickle.UnpicklingError, RuntimeError, EOFError, ValueError, KeyError, OSError) as error:
-        raise ModelFileError(
-            f"{path.name} is damaged or holds more than tensors, which may run code; convert it to safetensors."
-        ) from error
-    for key in ("teacher", "model", "state_dict"):
-        if isinstance(content, dict) and isinstance(content.get(key), dict):
-            content = content[key]
-    if not isinstance(content, dict):
-        raise ModelFileError(
-            f"{path.name} holds a {type(content).__name__}; expected a mapping of names to tensors."
-        )
-    tensors = {key: value for key, value in content.items() if isinstance(value, Tensor)}
-    if not tensors:
-        raise ModelFileError(f"{path.name} holds no tensors by name; give a file of weights.")
-    return tensors
-
-
 def fold_patch_kernel(weight: Tensor, patch: int) -> Tensor:
     """Patch kernel for smaller patches: the old kernel applied to the enlarged patch.
 
-    `w' = U^T w U` with U the interpolation of one axis from `patch` to the old size: nearest where the
-    sizes divide (16 -> 8 sums 2x2 cells), else bilinear (14 -> 8). So convolving x with the result equals
-    convolving the patch-wise enlarged x with `weight`, and the sum of the kernel stays. Interpolating the
-    kernel itself would lose three quarters of its scale.
+    `w' = U^T w U` with U the interpolation of one axis from `patch` to the old size: nearest where
+    the sizes divide (16 -> 8 sums 2x2 cells), else bilinear (14 -> 8). So convolving x with the
+    result equals convolving the patch-wise enlarged x with `weight`, and the sum of the kernel
+    stays. Interpolating the kernel itself would lose three quarters of its scale.
 
     Parameters
     ----------
@@ -189,9 +146,9 @@ def enlargement(small: int, large: int) -> Tensor:
     """(large, small) float64 matrix that interpolates one axis; its rows sum to 1."""
     unit = torch.eye(small, dtype=torch.float64)[None]  # (1, small, small): one impulse per row
     if large % small == 0:
-        rows = F.interpolate(unit, size=large, mode="nearest")
+        rows = functional.interpolate(unit, size=large, mode="nearest")
     else:
-        rows = F.interpolate(unit, size=large, mode="linear", align_corners=False)
+        rows = functional.interpolate(unit, size=large, mode="linear", align_corners=False)
     return rows[0].T
 
 
@@ -228,8 +185,8 @@ def _refuse_incomplete(
     missing = [key for key in report.missing if key not in optional]
     if missing:
         raise ModelFileError(
-            f"{len(missing)} of {len(own)} weights are missing in {report.source} (first: {missing[0]}); "
-            "the file is for another architecture."
+            f"{len(missing)} of {len(own)} weights are missing in {report.source} "
+            f"(first: {missing[0]}); the file is for another architecture."
         )
     unexpected = [key for key in report.unexpected if key not in ignore]
     if unexpected:
