@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 import hashlib
+import math
 import os
-from collections.abc import Sequence
 from pathlib import Path
 from typing import Annotated, Any, Literal
 
@@ -12,7 +12,16 @@ from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
 from napari_dinocell.core.exports import write_json
 
-__all__ = ["FailedFile", "FileRecord", "ModelRecord", "RunRecord", "Settings", "file_sha256"]
+__all__ = [
+    "FailedFile",
+    "FileRecord",
+    "ModelRecord",
+    "RunRecord",
+    "Settings",
+    "absolute",
+    "file_sha256",
+    "file_size",
+]
 
 _Length = Annotated[float, Field(gt=0, allow_inf_nan=False)]
 _FROZEN = ConfigDict(frozen=True, extra="forbid")
@@ -146,12 +155,27 @@ class RunRecord(BaseModel):
         """Write the record, whole or not at all."""
         write_json(path, self.model_dump(mode="json"))
 
-    def with_files(
-        self, files: Sequence[FileRecord], failed: Sequence[FailedFile] = ()
-    ) -> RunRecord:
-        """The same run with these files beside those that it has; newer ones win."""
-        known = {file.source: file for file in self.files} | {file.source: file for file in files}
-        return self.model_copy(update={"files": tuple(known.values()), "failed": tuple(failed)})
+    def summary_table(self) -> dict[str, list[Any]]:
+        """One row per finished file, as columns."""
+        names = dict.fromkeys(name for file in self.files for name in file.summary)
+        table: dict[str, list[Any]] = {"source": [file.source for file in self.files]}
+        table["labels"] = [file.outputs[-1] for file in self.files]
+        for name in names:
+            values = [file.summary.get(name) for file in self.files]
+            table[name] = [math.nan if value is None else value for value in values]
+        table["count"] = [file.count for file in self.files]
+        return table
+
+
+def absolute(source: str | Path) -> str:
+    """Absolute path of what is there; a name or an address as it is."""
+    path = Path(source)
+    return str(path.resolve()) if path.exists() else str(source)
+
+
+def file_size(path: str | Path) -> int | None:
+    """Bytes of a file, None for a folder or an address."""
+    return os.path.getsize(path) if os.path.isfile(path) else None
 
 
 def file_sha256(path: str | Path) -> str | None:

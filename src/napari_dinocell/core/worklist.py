@@ -45,6 +45,11 @@ class Job:
     rois: Path
     geojson: Path
 
+    @property
+    def address(self) -> str:
+        """Absolute path of the input."""
+        return str(self.source.resolve())
+
     def outputs(self, kinds: Iterable[str] = KINDS) -> list[Path]:
         """The files of the wanted kinds, labels last: whoever sees them knows the rest is there."""
         paths = [getattr(self, kind) for kind in kinds if kind != "labels"]

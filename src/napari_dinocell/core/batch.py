@@ -1,0 +1,279 @@
+"""Segment many files: one after the other, past broken ones, with a record that grows."""
+
+from __future__ import annotations
+
+import errno
+import logging
+import math
+import sys
+import time
+from collections import deque
+from collections.abc import Iterator, Sequence
+from datetime import UTC, datetime
+from importlib.metadata import version
+from pathlib import Path
+from typing import Protocol
+
+from napari_dinocell.core.console import sentence
+from napari_dinocell.core.errors import OutputFileError
+from napari_dinocell.core.exports import to_json, write_table
+from napari_dinocell.core.images import Image, read_image
+from napari_dinocell.core.record import (
+    FailedFile,
+    FileRecord,
+    ModelRecord,
+    RunRecord,
+    absolute,
+    file_sha256,
+    file_size,
+)
+from napari_dinocell.core.request import Request
+from napari_dinocell.core.results import write_results
+from napari_dinocell.core.segmenter import Prediction, Segmenter
+from napari_dinocell.core.worklist import RUN_FILE, SUMMARY_FILE, Job
+
+__all__ = ["run_request"]
+
+_log = logging.getLogger("napari_dinocell.batch")
+
+AUTO = "auto"
+THRESHOLDS = ("peak", "fill", "min_area", "min_prominence")
+PER_FILE = ("thresholds", "normalization", "scaling", "notes")
+# What one image can do wrong. Anything else is a fault of ours or of the machine and ends the run.
+CONTENT_ERRORS = (ValueError, TypeError, OSError, MemoryError)
+Opened = tuple[Job, Image]
+
+_RECORD_EVERY_S = 10.0
+_PACKAGES = ("napari-dinocell", "numpy", "scipy", "scikit-image", "torch", "numba", "tifffile")
+_HOPELESS = (errno.ENOSPC, errno.EDQUOT, errno.EROFS, errno.EACCES, errno.EPERM)
+
+
+class Watch(Protocol):
+    """Who wants to know how far the work is."""
+
+    def within_file(self, done: int, total: int) -> None:
+        """`done` of `total` parts of the current file."""
+
+    def file_done(self, line: str) -> None:
+        """One file more, good or failed, with a line about it."""
+
+
+def run_request(
+    request: Request, todo: Sequence[Job], *, overwrite: bool, watch: Watch
+) -> RunRecord:
+    """Segment the inputs in `todo` and write their results, the run record and the summary.
+
+    Parameters
+    ----------
+    request : Request
+    todo : sequence of Job
+        Those of its jobs that are to be done.
+    overwrite : bool
+        Whether results of other settings in the output folder may be given up.
+    watch : Watch
+
+    Returns
+    -------
+    RunRecord
+        With the files of this call, those that were there before, and the failed ones.
+
+    Raises
+    ------
+    ValueError
+        If the folder holds results of other settings, or the model has other weights than in the
+        run that is repeated.
+    OutputFileError
+        If the output folder cannot be written to, or the disk is full.
+    KeyboardInterrupt
+        As it comes; finished files and the record are whole.
+    """
+    request.output.mkdir(parents=True, exist_ok=True)
+    settings = request.settings
+    name = None if settings.model == AUTO else settings.model
+    segmenter = Segmenter.from_pretrained(name, settings.device, settings.batch)
+    record = _new_record(request, segmenter)
+    record = _with_earlier_files(record, request.output / RUN_FILE, overwrite=overwrite)
+    record.write(request.output / RUN_FILE)  # also shows whether the folder can be written to
+    return _Run(request, segmenter, record, watch).segment(todo)
+
+
+class _Run:
+    """One call: reads, segments and writes group by group, and keeps the record."""
+
+    def __init__(
+        self, request: Request, segmenter: Segmenter, record: RunRecord, watch: Watch
+    ) -> None:
+        self._output = request.output
+        self._kinds = request.kinds
+        self._settings = request.settings
+        self._segmenter = segmenter
+        self._record = record
+        self._files = {file.source: file for file in record.files}
+        self._failed: list[FailedFile] = []
+        self._watch = watch
+        self._saved = time.perf_counter()
+
+    def segment(self, todo: Sequence[Job]) -> RunRecord:
+        """All jobs; whatever ends this, the record and the summary tell what is finished."""
+        try:
+            for group in self._groups(todo):
+                self._segment_group(group)
+        finally:
+            self._save()
+        return self._record
+
+    def _groups(self, todo: Sequence[Job]) -> Iterator[list[Opened]]:
+        """Images that share batches of tiles: small ones together, others alone."""
+        fills_a_batch = self._segmenter.batch_size * self._segmenter.card.tile**2
+        group: list[Opened] = []
+        n_pixels = 0
+        for job in todo:
+            try:
+                image = read_image(
+                    job.source,
+                    axes=self._settings.axes,
+                    pixel_size_um=self._settings.pixel_size_um,
+                )
+            except CONTENT_ERRORS as error:
+                self._fail(job, error)
+                continue
+            size = math.prod(image.shape)
+            if size < fills_a_batch:
+                group.append((job, image))
+                n_pixels += size
+                if n_pixels < 4 * fills_a_batch:
+                    continue
+            if group:
+                yield group
+                group, n_pixels = [], 0
+            if size >= fills_a_batch:
+                yield [(job, image)]
+        if group:
+            yield group
+
+    def _segment_group(self, group: list[Opened]) -> None:
+        """Together if that works; after an error each alone, which shows whose error it is."""
+        channel, diameter = self._settings.channel, self._settings.diameter
+        left = deque(group)
+        if len(group) > 1:
+            start = time.perf_counter()
+            predictions = self._segmenter.predict_many(
+                [image for _, image in group], channel=channel, diameter=diameter
+            )
+            try:
+                for prediction in predictions:
+                    self._finish(*left[0], prediction, start)
+                    left.popleft()
+                    start = time.perf_counter()
+            except CONTENT_ERRORS as error:
+                _log.debug("One by one after: %s", sentence(error))
+        for job, image in left:
+            start = time.perf_counter()
+            try:
+                prediction = self._segmenter.predict(
+                    image,
+                    channel=channel,
+                    diameter=diameter,
+                    progress=self._watch.within_file,
+                )
+                self._finish(job, image, prediction, start)
+            except CONTENT_ERRORS as error:
+                self._fail(job, error)
+
+    def _finish(self, job: Job, image: Image, prediction: Prediction, start: float) -> None:
+        settings = self._settings
+        thresholds = {name: getattr(settings, name) for name in THRESHOLDS}
+        with prediction:
+            figures = write_results(
+                job, image, prediction, self._kinds, thresholds, settings.channel
+            )
+            provenance = prediction.provenance(**thresholds)
+        seconds = time.perf_counter() - start
+        done = FileRecord(
+            source=job.address,
+            size_bytes=file_size(job.source),
+            sha256=file_sha256(job.source),
+            outputs=tuple(
+                path.relative_to(self._output).as_posix() for path in job.outputs(self._kinds)
+            ),
+            axes=image.axes,
+            shape=image.shape,
+            dtype=str(image.dtype),
+            pixel_size_um=image.pixel_size_um,
+            count=figures.count,
+            summary=to_json(figures.summary),
+            prediction=to_json({key: provenance[key] for key in PER_FILE}),
+            seconds=round(seconds, 3),
+        )
+        self._files[done.source] = done
+        self._watch.file_done(f"{job.source}: {figures.count} cells in {seconds:.1f} s")
+        if time.perf_counter() - self._saved > _RECORD_EVERY_S:
+            self._save()
+
+    def _fail(self, job: Job, error: Exception) -> None:
+        if isinstance(error, OutputFileError) and _is_hopeless(error):
+            raise error
+        self._failed.append(FailedFile(source=job.address, error=sentence(error)))
+        self._watch.file_done(f"{job.source}: failed: {sentence(error)}")
+
+    def _save(self) -> None:
+        self._record = self._record.model_copy(
+            update={"files": tuple(self._files.values()), "failed": tuple(self._failed)}
+        )
+        self._record.write(self._output / RUN_FILE)
+        if self._record.files:
+            write_table(self._output / SUMMARY_FILE, self._record.summary_table())
+        self._saved = time.perf_counter()
+
+
+def _new_record(request: Request, segmenter: Segmenter) -> RunRecord:
+    """Of a run without files yet; settings as the model completes them."""
+    card, settings, earlier = segmenter.card, request.settings, request.earlier
+    model = ModelRecord(name=card.name, version=card.version, sha256=segmenter.model_hash)
+    if earlier is not None and settings.model == earlier.settings.model and model != earlier.model:
+        raise ValueError(
+            f"Model {model.name} has other weights than in the run to be repeated (hash "
+            f"{model.sha256[:12]}, then {earlier.model.sha256[:12]}); install that model, or "
+            "choose one with --model."
+        )
+    completed = settings.model_copy(
+        update={
+            "model": card.name if settings.model == AUTO else absolute(settings.model),
+            "peak": card.peak if settings.peak is None else settings.peak,
+            "fill": card.fill if settings.fill is None else settings.fill,
+        }
+    )
+    return RunRecord(
+        created=datetime.now(UTC).astimezone().isoformat(timespec="seconds"),
+        command=tuple(sys.argv),
+        versions={name: version(name) for name in _PACKAGES},
+        model=model,
+        settings=completed,
+        name=request.name,
+        kinds=request.kinds,
+    )
+
+
+def _with_earlier_files(record: RunRecord, path: Path, *, overwrite: bool) -> RunRecord:
+    """Keep what the folder's record says about other files; results of other settings don't mix."""
+    if not path.exists():
+        return record
+    before = RunRecord.read(path)
+    differences = record.settings.differences(before.settings)
+    if before.model.sha256 != record.model.sha256:
+        differences.append(f"weights: {record.model.sha256[:12]}, {before.model.sha256[:12]}")
+    if not differences or not before.files:
+        return record.model_copy(update={"files": before.files})
+    if overwrite:
+        _log.warning("%s is begun anew: it was of other settings.", path)
+        return record
+    raise ValueError(
+        f"{path.parent} holds results of other settings ({'; '.join(differences)} there); choose "
+        "another --output, or --overwrite."
+    )
+
+
+def _is_hopeless(error: OutputFileError) -> bool:
+    """Whether no other file could be written, either."""
+    cause = error.__cause__
+    return isinstance(cause, OSError) and cause.errno in _HOPELESS

@@ -1,0 +1,144 @@
+"""Everything that is written about one segmented image."""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Collection, Mapping
+from dataclasses import dataclass, replace
+from itertools import islice
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+
+from napari_dinocell.core.axes import planes
+from napari_dinocell.core.exports import write_labels, write_table
+from napari_dinocell.core.images import Image
+from napari_dinocell.core.instances import Cut
+from napari_dinocell.core.measure import Table, measure, summary
+from napari_dinocell.core.overlay import write_overlay
+from napari_dinocell.core.regions import write_geojson, write_rois
+from napari_dinocell.core.segmenter import Prediction
+from napari_dinocell.core.worklist import Job
+
+_log = logging.getLogger("napari_dinocell.results")
+
+__all__ = ["Figures", "write_results"]
+
+_AXIS_COLUMNS = {"T": "frame", "Z": "z"}
+
+
+@dataclass(frozen=True)
+class Figures:
+    """Numbers of one image, over all its planes.
+
+    Attributes
+    ----------
+    count : int
+        Cells; in a stack, cells of all planes together.
+    summary : dict of str to float
+        As `measure.summary`.
+    """
+
+    count: int
+    summary: dict[str, float]
+
+
+def write_results(
+    job: Job,
+    image: Image,
+    prediction: Prediction,
+    kinds: Collection[str],
+    thresholds: Mapping[str, Any],
+    channel: int | str | None = None,
+) -> Figures:
+    """Cut the prediction, measure it and write the wanted files, the labels last.
+
+    Ids in the files are 1, 2, ... in each plane, in the order of the cells' heights.
+
+    Parameters
+    ----------
+    job : Job
+        Where each file goes; folders are made.
+    image : Image
+        What was segmented.
+    prediction : Prediction
+    kinds : collection of str
+        Of `worklist.KINDS`.
+    thresholds : mapping
+        Keywords of `Prediction.cut`.
+    channel : int, str or None
+        The channel that was segmented; drawn in the overlay.
+
+    Raises
+    ------
+    OutputFileError
+        If a file cannot be written; those before it are complete.
+    """
+    labels = np.zeros(prediction.shape, np.int32)
+    tables = []
+    for number, index in enumerate(prediction.indices):
+        cut = _consecutive(prediction.cut(number, **thresholds))
+        _plane_view(labels, prediction, number)[...] = cut.labels
+        table = _all_columns(cut, image, number, prediction) if "table" in kinds else _area(cut)
+        position = {_AXIS_COLUMNS[axis]: np.full(len(cut.ids), at) for axis, at in index.items()}
+        tables.append({**position, **table})
+    whole: Table = {name: np.concatenate([t[name] for t in tables]) for name in tables[0]}
+    job.labels.parent.mkdir(parents=True, exist_ok=True)
+    if "table" in kinds:
+        write_table(job.table, whole)
+    if "overlay" in kinds:
+        middle = prediction.n_planes // 2
+        plane = _plane(image, channel, middle)
+        write_overlay(job.overlay, plane, _plane_view(labels, prediction, middle))
+    if "rois" in kinds:
+        dropped = write_rois(job.rois, labels, prediction.axes).dropped
+        if dropped:
+            _log.warning("%s: %d outlines beyond pixel 32767 are left out.", job.rois, dropped)
+    if "geojson" in kinds:
+        write_geojson(job.geojson, labels, prediction.axes, whole)
+    write_labels(job.labels, labels, prediction.axes, image.pixel_size_um)
+    height, width = (image.shape[image.axes.index(letter)] for letter in "YX")
+    figures = summary(whole, (prediction.n_planes * height, width), image.pixel_size_um)
+    return Figures(len(whole["label"]), figures)
+
+
+def _consecutive(cut: Cut) -> Cut:
+    """The same cells with the ids 1, 2, ..."""
+    ids = np.arange(1, len(cut.ids) + 1, dtype=np.int32)
+    new = np.zeros(int(cut.ids.max(initial=0)) + 1, np.int32)
+    new[cut.ids] = ids
+    return replace(cut, labels=new[cut.labels], ids=ids)
+
+
+def _plane_view(
+    labels: npt.NDArray[np.int32], prediction: Prediction, number: int
+) -> npt.NDArray[np.int32]:
+    """(Y, X) view of one plane of the labels."""
+    axes, index = prediction.axes, prediction.indices[number]
+    view = labels[tuple(index.get(axis, slice(None)) for axis in axes)]
+    return view if axes.index("Y") < axes.index("X") else view.T
+
+
+def _plane(image: Image, channel: int | str | None, number: int) -> npt.NDArray[Any]:
+    """(Y, X) or (Y, X, 3) pixels of one plane."""
+    _, plane = next(islice(planes(image, channel), number, None))
+    return plane()
+
+
+def _area(cut: Cut) -> Table:
+    return {"label": cut.ids, "area": cut.areas}
+
+
+def _all_columns(cut: Cut, image: Image, number: int, prediction: Prediction) -> Table:
+    """Everything that is known about each cell; intensities in all channels."""
+    channels = range(image.shape[image.axes.index("C")]) if "C" in image.axes else [None]
+    pixels = [_plane(image, channel, number) for channel in channels]
+    return measure(
+        cut.labels,
+        pixels[0] if len(pixels) == 1 else np.stack(pixels, axis=-1),
+        image.pixel_size_um,
+        cut,
+        coefficients=prediction.model_card.confidence or None,
+        shape=True,
+    )
