@@ -130,8 +130,8 @@ def build_network(architecture: Mapping[str, Any] | Architecture) -> DINOCell:
     if isinstance(encoder, ViTConfig) and isinstance(decoder, UNetDecoderConfig):
         if encoder.width != decoder.inputs or encoder.patch != 8:
             raise ValueError(
-                f"Encoder of width {encoder.width} and patch {encoder.patch} does not fit a decoder "
-                f"for width {decoder.inputs} and patch 8; make them equal."
+                f"Encoder of width {encoder.width} and patch {encoder.patch} does not fit a "
+                f"decoder for width {decoder.inputs} and patch 8; make them equal."
             )
         if not 0 <= min(encoder.levels) <= max(encoder.levels) < encoder.depth:
             raise ValueError(
