@@ -211,7 +211,7 @@ def _sample(plane: npt.NDArray[Any] | PlaneLike) -> Iterator[Any]:
     """The plane, or even bands of it; a function of the shape alone, so files equal arrays."""
     height, width = plane.shape[:2]
     if height * width <= _SAMPLE_PIXELS:
-        yield plane[:]
+        yield plane[:, :]
         return
     columns, rows = min(width, _BAND_COLUMNS), min(height, _BAND)
     count = max(_MIN_BANDS, -(-_SAMPLE_PIXELS // (rows * columns)))

@@ -1,0 +1,322 @@
+"""The main path: image -> planes -> tiles -> network -> maps -> Prediction."""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from dataclasses import dataclass, replace
+from functools import cached_property, partial
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+import torch
+from torch import nn
+
+from napari_dinocell.core.axes import output_axes, output_shape
+from napari_dinocell.core.axis_names import check_axes
+from napari_dinocell.core.device import default_batch_size, resolve_device
+from napari_dinocell.core.diameter import (
+    estimate_scaling,
+    scaling_for_diameter,
+    scaling_for_pixel_size,
+)
+from napari_dinocell.core.images import Image, check_pixel_size, image_from_array, read_image
+from napari_dinocell.core.inference import Cancel, PlaneTask, TileNetwork, check_cancel, run_tiles
+from napari_dinocell.core.instances import warm_up
+from napari_dinocell.core.intensity import IntensityRange, PlaneLike
+from napari_dinocell.core.job import ImageJob
+from napari_dinocell.core.model.blocks import fold_batch_norm
+from napari_dinocell.core.model.card import ModelCard
+from napari_dinocell.core.model.files import load_model, tensors_sha256
+from napari_dinocell.core.prediction import Prediction, Scaling
+from napari_dinocell.core.tiles import Blender, TileGrid
+
+__all__ = ["Prediction", "Segmenter"]
+
+log = logging.getLogger(__name__)
+
+ImageSource = Image | npt.NDArray[Any] | str | Path
+Progress = Callable[[int, int], Any]
+
+
+class Segmenter:
+    """A model on a device: distance maps, and through them labels, of any image.
+
+    Parameters
+    ----------
+    network : nn.Module
+        (B, 1 or 3, Y, X) normalized planes -> (B, 1, Y, X) maps in [0, 1]. It is copied, and batch
+        normalization is folded in the copy.
+    card : ModelCard
+        How the network wants its input and how its maps are cut.
+    device : str or torch.device
+        "auto", or one that is there.
+    batch_size : int, optional
+        Tiles per forward pass; the device's default if None.
+    """
+
+    def __init__(
+        self,
+        network: nn.Module,
+        card: ModelCard,
+        device: str | torch.device = "auto",
+        batch_size: int | None = None,
+    ) -> None:
+        self.card = card
+        self.device = resolve_device(device)
+        folded = fold_batch_norm(network).to(self.device)
+        self.network = folded.to(memory_format=torch.channels_last)  # type: ignore[call-overload]
+        self.batch_size = batch_size or default_batch_size(self.device)
+        self._tiles = TileNetwork(self.network, self.device, self.batch_size)
+
+    @classmethod
+    def from_pretrained(
+        cls,
+        name_or_path: str | Path | None = None,
+        device: str | torch.device = "auto",
+        batch_size: int | None = None,
+    ) -> Segmenter:
+        """Load a model.
+
+        Parameters
+        ----------
+        name_or_path : str or Path, optional
+            Bundled name or model file. None takes "small" on a CPU and "vits8" on a GPU.
+        device : str or torch.device
+            "auto" takes CUDA, then MPS, then the CPU.
+        batch_size : int, optional
+            Tiles per forward pass.
+
+        Raises
+        ------
+        FileNotFoundError, ModelFileError
+            As `load_model`.
+        ValueError
+            If the device is not there.
+
+        Examples
+        --------
+        >>> segmenter = Segmenter.from_pretrained("small", device="cpu")  # doctest: +SKIP
+        >>> labels = segmenter.predict("cells.tif").labels()  # doctest: +SKIP
+        """
+        found = resolve_device(device)
+        name = name_or_path or ("small" if found.type == "cpu" else "vits8")
+        network, card = load_model(name)
+        segmenter = cls(network, card, found, batch_size)
+        warm_up()
+        log.info("Model %s runs on %s, %d tiles at once.", card.name, found, segmenter.batch_size)
+        return segmenter
+
+    @cached_property
+    def model_hash(self) -> str:
+        """SHA-256 of the weights in use."""
+        return tensors_sha256(self.network.state_dict())
+
+    def predict(
+        self,
+        image: ImageSource,
+        axes: str | None = None,
+        *,
+        channel: int | str | None = None,
+        diameter: float | str | None = None,
+        pixel_size_um: float | tuple[float, float] | None = None,
+        ranges: Sequence[IntensityRange] | None = None,
+        progress: Progress | None = None,
+        cancel: Cancel | None = None,
+        batch_size: int | None = None,
+    ) -> Prediction:
+        """Distance maps of all planes of an image.
+
+        Parameters
+        ----------
+        image : Image, array, or path
+        axes : str, optional
+            One letter per dimension out of `TZCYXS`; needed for arrays that are not (Y, X).
+        channel : int or str, optional
+            Position or name; needed where there are several.
+        diameter : float or "auto", optional
+            Median diameter of the cells in px of the image: it is resized so that they have the
+            model's. "auto" estimates it. None: by pixel size where image and model know theirs,
+            else not resized.
+        pixel_size_um : float or (float, float), optional
+            µm per px, or (y, x); overrides the image's.
+        ranges : sequence of IntensityRange, optional
+            Normalization per plane, instead of that of the planes themselves.
+        progress : callable, optional
+            `progress(done, total)` in tiles; ascends from 0 to the total.
+        cancel : callable, optional
+            Asked at least once per batch; True stops.
+        batch_size : int, optional
+            Tiles per forward pass, this time.
+
+        Returns
+        -------
+        Prediction
+
+        Raises
+        ------
+        Cancelled
+            If `cancel()` returned True; nothing is left behind.
+        ValueError, TypeError, ImageFileError
+            If the image or an option cannot be used.
+        """
+        options = _Options(channel, diameter, ranges, cancel)
+        job = self._open(_image(image, axes, pixel_size_um), options)
+        report = _Report(progress, len(job.grid) * len(job.planes))
+        return next(self._run([job], self._sized(batch_size), cancel, report.advance))
+
+    def predict_many(
+        self,
+        images: Iterable[ImageSource],
+        *,
+        channel: int | str | None = None,
+        diameter: float | str | None = None,
+        cancel: Cancel | None = None,
+        batch_size: int | None = None,
+    ) -> Iterator[Prediction]:
+        """Distance maps of many images; batches hold tiles of several of them.
+
+        Parameters
+        ----------
+        images : iterable of Image, (Y, X) array, or path
+            Drawn as needed, a few batches ahead of the result.
+        channel, diameter, cancel, batch_size
+            As in `predict`.
+
+        Yields
+        ------
+        Prediction
+            One per image, in order, equal to what `predict` gives.
+        """
+        options = _Options(channel, diameter, None, cancel)
+        jobs = (self._open(_image(image, None, None), options) for image in images)
+        yield from self._run(jobs, self._sized(batch_size), cancel)
+
+    def _sized(self, batch_size: int | None) -> TileNetwork:
+        if batch_size is None:
+            return self._tiles
+        return TileNetwork(self.network, self.device, batch_size)
+
+    def _open(self, image: Image, options: _Options) -> ImageJob:
+        """Look at an image: its planes, and at which scale they go through the network."""
+        job = ImageJob(self.card, image, options.channel, options.ranges)
+        diameter = options.diameter
+        if diameter == "auto":
+            job.scaling = self._estimate(job, options.cancel)
+        elif isinstance(diameter, str):
+            raise ValueError(f"Diameter is {diameter!r}; give a number of pixels, or 'auto'.")
+        elif diameter is not None:
+            job.scaling = scaling_for_diameter(self.card, float(diameter))
+        else:
+            job.scaling = scaling_for_pixel_size(self.card, image.pixel_size_um)
+        return job
+
+    def _estimate(self, job: ImageJob, cancel: Cancel | None) -> Scaling:
+        """Estimate the scale on the middle plane, or on others where that shows nothing."""
+        n = len(job.planes)
+        tried = dict.fromkeys((n // 2, n // 4, (3 * n) // 4))
+        visible = (job.normalized(number) for number in tried)
+        return estimate_scaling(
+            (plane for plane in visible if plane is not None),
+            self.card,
+            partial(self._map_of, cancel=cancel),
+        )
+
+    def _map_of(self, plane: PlaneLike, cancel: Cancel | None) -> npt.NDArray[np.float32]:
+        map_ = np.zeros(plane.shape[:2], np.float32)
+
+        def sink(top: int, rows: npt.NDArray[Any]) -> None:
+            map_[top : top + len(rows)] = rows
+
+        grid = TileGrid(plane.shape[0], plane.shape[1], self.card.tile, self.card.overlap)
+        for _ in run_tiles([PlaneTask(plane, grid, Blender(grid, sink))], self._tiles, cancel):
+            pass
+        return map_
+
+    def _run(
+        self,
+        jobs: Iterable[ImageJob],
+        network: TileNetwork,
+        cancel: Cancel | None,
+        advance: Callable[[int], Any] | None = None,
+    ) -> Iterator[Prediction]:
+        """Run the planes of all jobs as one stream of tiles; yield each job when it is complete."""
+        opened: list[ImageJob] = []
+
+        def tasks() -> Iterator[PlaneTask]:
+            for job in jobs:
+                opened.append(job)
+                for number in range(len(job.planes)):
+                    check_cancel(cancel)
+                    task = job.task(number)
+                    if task.plane is None and advance is not None:
+                        advance(len(task.grid))
+                    yield task
+
+        try:
+            for _ in run_tiles(tasks(), network, cancel, advance):
+                opened[0].n_done += 1
+                if opened[0].n_done == len(opened[0].planes):
+                    prediction = self._finish(opened[0])
+                    opened.pop(0)
+                    yield prediction
+        finally:
+            for job in opened:
+                job.store.close()
+
+    def _finish(self, job: ImageJob) -> Prediction:
+        notes = job.notes()
+        for note in notes:
+            log.warning("%s%s", f"{job.image.source}: " if job.image.source else "", note)
+        return Prediction(
+            job.store,
+            output_axes(job.image.axes),
+            output_shape(job.image),
+            job.indices,
+            [job.range_of(number) for number in range(len(job.planes))],
+            job.scaling,
+            self.card,
+            pixel_size_um=job.image.pixel_size_um,
+            notes=notes,
+            model_hash=lambda: self.model_hash,
+            run={"device": str(self.device), "precision": "float32"},
+        )
+
+
+@dataclass(frozen=True)
+class _Options:
+    channel: int | str | None
+    diameter: float | str | None
+    ranges: Sequence[IntensityRange] | None
+    cancel: Cancel | None
+
+
+class _Report:
+    """Turns "n more" into "done of total", beginning with 0."""
+
+    def __init__(self, progress: Progress | None, total: int) -> None:
+        self._progress = progress
+        self._total = total
+        self._done = 0
+        self.advance(0)
+
+    def advance(self, count: int) -> None:
+        self._done += count
+        if self._progress is not None:
+            self._progress(self._done, self._total)
+
+
+def _image(
+    source: ImageSource, axes: str | None, pixel_size_um: float | tuple[float, float] | None
+) -> Image:
+    if isinstance(source, str | Path):
+        return read_image(source, axes, pixel_size_um)
+    if not isinstance(source, Image):
+        return image_from_array(source, axes, pixel_size_um)
+    if axes is not None:
+        source = replace(source, axes=check_axes(axes, len(source.axes)))
+    if pixel_size_um is not None:
+        source = replace(source, pixel_size_um=check_pixel_size(pixel_size_um))
+    return source
