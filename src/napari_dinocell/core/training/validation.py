@@ -15,8 +15,13 @@ from napari_dinocell.core.evaluation import Evaluation, ScoredImage, summarize
 from napari_dinocell.core.overlaps import overlap_table
 from napari_dinocell.core.segmenter import Segmenter
 from napari_dinocell.core.training.data import LabeledDataset, LabeledImage
-from napari_dinocell.core.training.readers import read_index
-from napari_dinocell.core.training.tuning import Case, Thresholds
+from napari_dinocell.core.training.readers import read_index, read_labeled
+from napari_dinocell.core.training.tuning import (
+    Case,
+    ThresholdGrid,
+    Thresholds,
+    tune_thresholds,
+)
 
 Diameter = Literal["given", "auto"] | float | None
 """What is told: the median of the image's own labels, to estimate it, pixels, or nothing."""
@@ -25,11 +30,14 @@ Diameter = Literal["given", "auto"] | float | None
 def load_split(
     folder: str | Path, split: str = "val", sets: Collection[str] | None = None
 ) -> LabeledDataset:
-    """Images to be scored, of a folder with an `index.csv`.
+    """Images to be scored: a split of a folder with an index.csv, or all of another source.
 
-    Sets that must not be trained on are included: scoring is allowed. Errors as `read_index`.
+    Sets that must not be trained on are included: scoring is allowed. Kinds of sources and errors
+    as `read_labeled`.
     """
-    return read_index(folder, split, sets=sets, for_training=False)
+    if (Path(folder) / "index.csv").is_file():
+        return read_index(folder, split, sets=sets, for_training=False)
+    return read_labeled(folder, split, sets=sets)
 
 
 def predict_maps(
@@ -95,6 +103,14 @@ class ModelEvaluation:
     confidence: ConfidenceFit | None
     auroc: float
 
+    def title(self) -> str:
+        """Thresholds and quality of the confidence in one line."""
+        at = self.thresholds
+        return (
+            f"peak {at.peak:g}, fill {at.fill:g}, min area {at.min_area} px, min prominence "
+            f"{at.min_prominence:g}; AUROC of the confidence {self.auroc:.3f}"
+        )
+
     def to_json(self) -> dict[str, Any]:
         """Plain dict for `json.dumps`."""
         return {
@@ -120,6 +136,83 @@ def evaluate(cases: Sequence[Case], thresholds: Thresholds, *, seed: int = 0) ->
     images = [ScoredImage(c.name, c.set_name, c.score(thresholds), c.seconds) for c in cases]
     fit, honest = _fit_confidence(cases, thresholds)
     return ModelEvaluation(thresholds, summarize(images, seed=seed), fit, honest)
+
+
+def evaluate_model(
+    model: str,
+    folder: str | Path,
+    split: str = "val",
+    sets: Collection[str] | None = None,
+    *,
+    diameter: str = "given",
+    tune: bool = False,
+    device: str = "auto",
+    seed: int = 0,
+    progress: Callable[[int, int], None] | None = None,
+) -> ModelEvaluation:
+    """Score a model on a split of a data folder.
+
+    Parameters
+    ----------
+    model : str
+        Name of a bundled model, or a model file.
+    folder, split, sets
+        As `load_split`.
+    diameter : str
+        "given", "auto", "none", or a number of pixels.
+    tune : bool
+        Tune the thresholds on these images first, instead of taking the model's.
+    device : str
+        As `Segmenter.from_pretrained`.
+    seed : int
+        Of the bootstrap over images.
+    progress : callable, optional
+        As in `predict_maps`.
+
+    Raises
+    ------
+    ValueError
+        If `diameter` is none of these, or `tune` is asked for on another split than "val".
+    FileNotFoundError, ModelFileError, ImageFileError
+        If the data or the model can't be read.
+    """
+    told = parse_diameter(diameter)
+    if tune and split != "val":
+        raise ValueError(
+            f"Thresholds would be tuned on the split {split!r}; tune on 'val', and score the "
+            "others with the thresholds that it gave."
+        )
+    dataset = load_split(folder, split, sets)
+    segmenter = Segmenter.from_pretrained(model, device)
+    card = segmenter.card
+    cases = predict_maps(segmenter, dataset, diameter=told, progress=progress)
+    thresholds = Thresholds(card.peak, card.fill, card.min_area, card.min_prominence)
+    if tune:
+        thresholds = tune_thresholds(cases, ThresholdGrid.for_lift(card.target.lift)).thresholds
+    return evaluate(cases, thresholds, seed=seed)
+
+
+def parse_diameter(text: str) -> Diameter:
+    """Diameter from a command line: "given", "auto", "none" or a number of pixels.
+
+    Examples
+    --------
+    >>> parse_diameter("none"), parse_diameter("26.5")
+    (None, 26.5)
+    """
+    if text == "given" or text == "auto":
+        return text  # type: ignore[return-value]
+    if text == "none":
+        return None
+    try:
+        value = float(text)
+    except ValueError:
+        value = math.nan
+    if not 0 < value < math.inf:
+        raise ValueError(
+            f"Diameter is {text!r}; choose given, auto, none, or a positive number of pixels."
+        )
+    return value
 
 
 def _diameter(item: LabeledImage, diameter: Diameter) -> float | Literal["auto"] | None:
