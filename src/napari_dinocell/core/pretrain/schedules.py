@@ -48,8 +48,7 @@ def cosine_schedule(
     n_cosine = n_steps - n_warmup
     progress = np.arange(n_cosine) / max(n_cosine - 1, 1)
     cosine = end + (peak - end) * (1 + np.cos(np.pi * progress)) / 2
-    if n_cosine > 1:
-        cosine[-1] = end  # (peak - end) * 0 is exact, cos(pi) need not be
+    cosine[-1], cosine[0] = end, peak  # exact, whatever the rounding of a difference and a sum
     return np.concatenate([warmup, cosine])
 
 

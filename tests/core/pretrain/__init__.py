@@ -1,0 +1,1 @@
+"""Tests of the self-supervised part; a package, because file names repeat those of other parts."""
