@@ -95,7 +95,7 @@ def resolve_axes(
         # A row of color pixels, (1, X, 3), must not turn into an image of 3 columns.
         small, letters = shape, stored
     if UNNAMED in letters or not {"Y", "X"} <= set(letters):
-        options = axes_choices(small, letters)
+        options = axes_choices(small, letters) if len(shape) > 1 else ()
         if not options:
             raise ImageFileError(
                 f"Shape {shape} is not that of an image; expected are Y and X, and beside them "

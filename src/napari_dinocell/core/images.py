@@ -107,10 +107,9 @@ def read_image(
     >>> image.shape, image.channel_names  # doctest: +SKIP
     ((3, 1024, 1024), ('DAPI', 'GFP', 'RFP'))
     """
-    file = open_file(path)
-    reader = _reader(file)
     try:
-        stored = reader(file, series)
+        file = open_file(path)
+        stored = _reader(file)(file, series)
         check_pixels(stored.array)
         kept, dropped = resolve_axes(stored.array.shape, stored.axes, axes)
         return Image(
@@ -130,6 +129,30 @@ def read_image(
         raise kind(message if str(path) in message else f"{path}: {message}") from error
     except DAMAGE as error:
         raise cannot_read(str(path), error) from error
+
+
+@dataclass(frozen=True)
+class Series:
+    """One of the images in a file: its name (may be empty), shape, and axes (`?` if unnamed)."""
+
+    name: str
+    shape: tuple[int, ...]
+    axes: str
+
+
+def list_series(path: str | Path) -> list[Series]:
+    """The images in a TIFF file, for a chooser; one for other kinds of file.
+
+    Raises
+    ------
+    FileNotFoundError, ImageFileError
+        As `read_image`.
+    """
+    file = open_file(path)
+    if file.suffix.lower() in TIFF_SUFFIXES and not file.is_folder():
+        return [Series(*entry) for entry in tiff.series_of(file)]
+    stored = _reader(file)(file, 0)
+    return [Series("", tuple(stored.array.shape), stored.axes)]
 
 
 def image_from_array(
@@ -234,10 +257,13 @@ def _reader(file: File) -> Callable[[File, int | str], StoredImage]:
 
 
 def _read_npy(file: File, series: int | str) -> StoredImage:
-    if is_remote(file):
-        array = np.load(file.open(), allow_pickle=False)
-    else:
-        array = np.load(file.local_path(), mmap_mode="r", allow_pickle=False)
+    try:
+        if is_remote(file):
+            array = np.load(file.open(), allow_pickle=False)
+        else:
+            array = np.load(file.local_path(), mmap_mode="r", allow_pickle=False)
+    except (ValueError, EOFError) as error:
+        raise cannot_read(str(file), error) from error
     return StoredImage(array, "?" * array.ndim)
 
 

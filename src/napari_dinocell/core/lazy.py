@@ -1,7 +1,10 @@
 """Arrays that stay on disk: what a reader hands over, and a chunk cache around it."""
 
+import lzma
 import math
+import struct
 import weakref
+import zlib
 from collections import OrderedDict
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
@@ -14,8 +17,11 @@ import numpy as np
 from napari_dinocell.core.axes import ArrayLike
 from napari_dinocell.core.errors import ImageFileError
 
-# Errors of the format libraries on damaged data; imagecodecs and zarr derive theirs from these.
-DAMAGE = (OSError, ValueError, KeyError, IndexError, TypeError, RuntimeError, EOFError)
+# What the format libraries raise on damaged data; imagecodecs and zarr derive theirs from these.
+DAMAGE = (
+    *(OSError, ValueError, KeyError, IndexError, TypeError, RuntimeError, EOFError),
+    *(struct.error, zlib.error, lzma.LZMAError, ImportError),
+)
 CACHE_BYTES = 256 * 2**20
 
 
@@ -188,9 +194,11 @@ class ChunkedArray:
 def cannot_read(name: str, error: BaseException) -> ImageFileError:
     """The error of a format library as one sentence that says what to do."""
     text = str(error).strip().splitlines()[0].rstrip(".") if str(error).strip() else ""
-    if "imagecodecs" in text or "codec not available" in text:
+    if isinstance(error, ImportError) or "imagecodecs" in text or "codec not available" in text:
         return ImageFileError(
-            f"{name} is compressed in a way that needs imagecodecs ({text}): "
+            f"{name} is compressed in a way that needs imagecodecs: "
             'pip install "napari-dinocell[formats]".'
         )
-    return ImageFileError(f"{name} cannot be read: {text or type(error).__name__}.")
+    return ImageFileError(
+        f"{name} is damaged, cut short, or not what its name says: {text or type(error).__name__}."
+    )

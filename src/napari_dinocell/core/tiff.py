@@ -1,5 +1,7 @@
 """Read TIFF: plain, OME, ImageJ, BigTIFF, pyramids, several series."""
 
+import logging
+import threading
 import xml.etree.ElementTree as ElementTree
 from typing import Any
 
@@ -12,6 +14,8 @@ from napari_dinocell.core.errors import ImageFileError
 from napari_dinocell.core.lazy import DAMAGE, ChunkedArray, StoredImage, cannot_read
 from napari_dinocell.core.storage import File, is_remote
 from napari_dinocell.core.units import um_per_unit
+
+_LOG = logging.getLogger(__name__)
 
 LAZY_BYTES = 256 * 2**20
 _COLOR = ("RGB", "YCBCR")
@@ -42,16 +46,23 @@ def read(file: File, series: int | str = 0, lazy_bytes: int = LAZY_BYTES) -> Sto
     ImageFileError
         If the file is damaged, needs a codec that is not installed, or has no such series.
     """
+    complaints = _Complaints()
     try:
-        tif = tifffile.TiffFile(file.open() if is_remote(file) else file.local_path())
+        with complaints:
+            return _read(file, series, lazy_bytes, complaints)
     except (TiffFileError, *DAMAGE) as error:
-        if isinstance(error, PermissionError):
+        if isinstance(error, (ImageFileError, PermissionError)):
             raise
         raise cannot_read(str(file), error) from error
+
+
+def _read(file: File, series: int | str, lazy_bytes: int, complaints: "_Complaints") -> StoredImage:
+    tif = tifffile.TiffFile(file.open() if is_remote(file) else file.local_path())
     stays_open = False
     try:
         index = _choose(file, [s.name for s in tif.series], series)
         chosen = tif.series[index]
+        complaints.judge(file)
         page = chosen.keyframe
         needs_pixels = page.photometric.name in ("PALETTE", "MINISWHITE")
         axes = _axes(chosen)
@@ -69,13 +80,36 @@ def read(file: File, series: int | str = 0, lazy_bytes: int = LAZY_BYTES) -> Sto
             array, axes = _shown_pixels(array, page, axes)
         pixel_size_um, channel_names = _metadata(tif, index)
         return StoredImage(array, axes, pixel_size_um, channel_names)
-    except (TiffFileError, *DAMAGE) as error:
-        if isinstance(error, ImageFileError):
-            raise
-        raise cannot_read(str(file), error) from error
     finally:
         if not stays_open:
             tif.close()
+
+
+class _Complaints(logging.Handler):
+    """Catches what tifffile logs: of a stack that is cut short it says no more than that."""
+
+    def __init__(self) -> None:
+        super().__init__(logging.WARNING)
+        self._texts: list[str] = []
+        self._thread = threading.get_ident()
+
+    def emit(self, record: logging.LogRecord) -> None:
+        if record.thread == self._thread:
+            self._texts.append(record.getMessage())
+
+    def judge(self, file: File) -> None:
+        """Refuse a file whose list of pages leads beyond its end; report planes never recorded."""
+        signs = ("invalid page offset", "ImageJ series metadata invalid")
+        if any(sign in text for text in self._texts for sign in signs):
+            raise ImageFileError(f"{file} is cut short: some of its planes are missing.")
+        if any("Missing data are zeroed" in text for text in self._texts):
+            _LOG.warning("%s lacks planes that its metadata promise; they are read as 0.", file)
+
+    def __enter__(self) -> None:
+        logging.getLogger("tifffile").addHandler(self)
+
+    def __exit__(self, *_: object) -> None:
+        logging.getLogger("tifffile").removeHandler(self)
 
 
 def series_of(file: File) -> list[tuple[str, tuple[int, ...], str]]:
