@@ -7,11 +7,11 @@ The geometry is in `crops.py`, because image and labels share it.
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, Self
 
 import numpy as np
 import numpy.typing as npt
-from pydantic import BaseModel, ConfigDict, Field
+from pydantic import BaseModel, ConfigDict, Field, model_validator
 from scipy import ndimage
 
 from napari_dinocell.core.intensity import CLIP
@@ -66,6 +66,14 @@ class AugmentConfig(BaseModel):
     channel_dropout: float = Field(0.05, ge=0, le=1)
     to_gray: float = Field(0.25, ge=0, le=1)
     tint: float = Field(0.04, ge=0, le=1, description="gray shown in one color, as in screenshots")
+
+    @model_validator(mode="after")
+    def _ranges_ascend(self) -> Self:
+        for name in ("scale_range", "gamma_range", "blur_range"):
+            low, high = getattr(self, name)
+            if not 0 < low <= high:
+                raise ValueError(f"{name} is {low} to {high}; it must ascend from above 0")
+        return self
 
     @classmethod
     def off(cls, **changes: Any) -> AugmentConfig:
