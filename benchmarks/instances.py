@@ -3,8 +3,8 @@
     python benchmarks/instances.py [--size 2048] [--cells 2000] [--repeats 5]
 
 The map is synthetic and noisy: touching cells of a Voronoi partition, their lifted distance map,
-blurred noise on top, so that there are several times more local maxima than cells. One value of
-noise per pixel would be kinder to nobody: networks don't put out white noise.
+blurred noise on top, so that there are several times more local maxima than cells. The noise has a
+grain of 2 px because networks don't put out white noise.
 """
 
 from __future__ import annotations

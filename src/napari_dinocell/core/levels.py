@@ -50,7 +50,9 @@ def quantize(distance: npt.ArrayLike) -> MapArray:
             _check_range(float(array.min()), float(array.max()))
         # Half floats end at 65504, below the highest level.
         array = array.astype(np.promote_types(array.dtype, np.float32), copy=False)
-        array = np.rint(np.clip(array, 0, 1) * array.dtype.type(LEVELS)).astype(np.uint16)
+        array = np.clip(array, 0, 1)
+        array *= LEVELS
+        array = np.rint(array, out=array).astype(np.uint16)
     array = np.ascontiguousarray(array)
     # Numba compiles anew for read-only arrays, which takes longer than the copy.
     return array if array.flags.writeable else array.copy()
