@@ -12,7 +12,7 @@ AP is TP / (TP + FP + FN), as in StarDist and Cellpose, not the area under COCO'
 """
 
 from collections.abc import Sequence
-from dataclasses import astuple, dataclass, fields
+from dataclasses import dataclass, fields
 
 import numpy as np
 from numpy.typing import NDArray
@@ -234,7 +234,10 @@ def _pairs_at(table: OverlapTable, ious: FloatArray, threshold: float) -> int:
 
 def _matrix(scores: Sequence[ImageScore]) -> FloatArray:
     """(images, sums) in the order of the fields of `ImageScore`."""
-    return np.array([astuple(s) for s in scores], dtype=float).reshape(-1, len(fields(ImageScore)))
+    names = [field.name for field in fields(ImageScore)]
+    # Not `astuple`, whose deep copies would be a third of the time of tuning.
+    rows = [[getattr(score, name) for name in names] for score in scores]
+    return np.array(rows, dtype=float).reshape(-1, len(names))
 
 
 def _ratios(sums: FloatArray) -> FloatArray:
