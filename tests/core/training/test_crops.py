@@ -8,6 +8,7 @@ from scipy import ndimage
 
 from napari_dinocell.core.distance import distance_map
 from napari_dinocell.core.intensity import intensity_range, normalize
+from napari_dinocell.core.rescale import ScaledPlane
 from napari_dinocell.core.training.augment import AugmentConfig
 from napari_dinocell.core.training.crops import draw_crop, split_pieces
 from napari_dinocell.core.training.data import LabeledDataset, LabeledImage
@@ -82,8 +83,25 @@ def test_shrinking_averages_the_noise_away_instead_of_picking_pixels(specimen):
     span = intensity_range(plane)
     ground = ndimage.binary_erosion(crop.labels == 0, iterations=4)
     spread = crop.image[0][ground].std() * (span.high - span.low)
-    # A Gaussian filter of width s leaves 1 / (2 sqrt(pi) s) of white noise; s = (4 - 1) / 2.
-    assert spread == pytest.approx(800 / (2 * np.sqrt(np.pi) * 1.5), rel=0.1)
+    # A filter of variance s^2 leaves 1 / (2 sqrt(pi) s) of white noise. Here s^2 is
+    # (4^2 - 1) / 6 and 1/4 of the interpolation, which always falls halfway between pixels.
+    width = np.sqrt(15 / 6 + 1 / 4)
+    assert spread == pytest.approx(800 / (2 * np.sqrt(np.pi) * width), rel=0.07)
+
+
+@pytest.mark.parametrize(("scale", "tolerance"), [(2.0, 1e-5), (0.5, 0.02)])
+def test_crop_equals_the_plane_that_inference_resizes(specimen, scale, tolerance):
+    dataset = specimen.dataset(1, shape=(240, 300))
+    plane, _ = dataset.read(0)
+    resized = ScaledPlane(normalize(plane, intensity_range(plane)), scale)
+    whole = resized[0 : resized.shape[0], 0 : resized.shape[1]]
+    crop = draw(dataset, 0, AugmentConfig.off(scale=1, scale_range=(scale, scale))).image[0]
+    windows = np.lib.stride_tricks.sliding_window_view(whole, (SIZE, SIZE))[:, :, ::8, ::8]
+    difference = np.abs(windows - crop[::8, ::8]).mean(axis=(2, 3))
+    y, x = np.unravel_index(difference.argmin(), difference.shape)
+    same = np.abs(whole[y : y + SIZE, x : x + SIZE] - crop)[1:-1, 1:-1]
+    assert same.mean() < tolerance
+    assert same.max() < 10 * tolerance
 
 
 def test_crop_is_a_pure_function_of_seed_and_index(specimen):
