@@ -144,7 +144,7 @@ def test_the_wheel_holds_every_file_of_the_package_and_nothing_else(
     }
     assert packed == source
     assert {"napari_dinocell/napari.yaml", "napari_dinocell/py.typed"} <= packed
-    assert "napari_dinocell/resources/samples/phase_contrast_cells.png" in packed
+    assert "napari_dinocell/resources/samples/phase_contrast.png" in packed
     assert "napari_dinocell/resources/samples/LICENSE-usiigaci" in packed
 
 

@@ -23,9 +23,9 @@ from napari_dinocell.core.record import (
     FileRecord,
     ModelRecord,
     RunRecord,
-    absolute,
     file_sha256,
     file_size,
+    mixed_results,
 )
 from napari_dinocell.core.request import Request
 from napari_dinocell.core.results import write_results
@@ -109,6 +109,8 @@ class _Run:
         self._segmenter = segmenter
         self._record = record
         self._files = {file.source: file for file in record.files}
+        earlier = () if request.earlier is None else request.earlier.files
+        self._earlier = {file.source: file for file in earlier}
         self._failed: list[FailedFile] = []
         self._watch = watch
         self._saved = time.perf_counter()
@@ -205,6 +207,9 @@ class _Run:
             prediction=to_json({key: provenance[key] for key in PER_FILE}),
             seconds=round(seconds, 3),
         )
+        before = self._earlier.get(done.source)
+        if before is not None and before.sha256 != done.sha256:
+            _log.warning("%s has changed since the run that is repeated.", job.source)
         self._files[done.source] = done
         self._watch.file_done(f"{job.source}: {figures.count} cells in {seconds:.1f} s")
         if time.perf_counter() - self._saved > _RECORD_EVERY_S:
@@ -236,13 +241,15 @@ def _new_record(request: Request, segmenter: Segmenter) -> RunRecord:
             f"{model.sha256[:12]}, then {earlier.model.sha256[:12]}); install that model, or "
             "choose one with --model."
         )
-    completed = settings.model_copy(
-        update={
-            "model": card.name if settings.model == AUTO else absolute(settings.model),
-            "peak": card.peak if settings.peak is None else settings.peak,
-            "fill": card.fill if settings.fill is None else settings.fill,
-        }
-    )
+    peak = card.peak if settings.peak is None else settings.peak
+    fill = card.fill if settings.fill is None else settings.fill
+    if peak <= fill:
+        raise ValueError(
+            f"Peak {peak} is not above fill {fill}; peak must be larger. (Model {card.name} has "
+            f"peak {card.peak} and fill {card.fill}.)"
+        )
+    name = card.name if settings.model == AUTO else settings.model
+    completed = settings.model_copy(update={"model": name, "peak": peak, "fill": fill})
     return RunRecord(
         created=datetime.now(UTC).astimezone().isoformat(timespec="seconds"),
         command=tuple(sys.argv),
@@ -263,14 +270,12 @@ def _with_earlier_files(record: RunRecord, path: Path, *, overwrite: bool) -> Ru
     if before.model.sha256 != record.model.sha256:
         differences.append(f"weights: {record.model.sha256[:12]}, {before.model.sha256[:12]}")
     if not differences or not before.files:
-        return record.model_copy(update={"files": before.files})
+        kinds = tuple(dict.fromkeys([*before.kinds, *record.kinds]))
+        return record.model_copy(update={"files": before.files, "kinds": kinds})
     if overwrite:
         _log.warning("%s is begun anew: it was of other settings.", path)
         return record
-    raise ValueError(
-        f"{path.parent} holds results of other settings ({'; '.join(differences)} there); choose "
-        "another --output, or --overwrite."
-    )
+    raise mixed_results(path, differences)
 
 
 def _is_hopeless(error: OutputFileError) -> bool:

@@ -12,6 +12,7 @@ from typing import Annotated, Any
 
 import typer
 from rich.console import Console
+from rich.progress import Progress
 from rich.table import Table
 
 from napari_dinocell.core.console import run
@@ -25,7 +26,9 @@ def evaluate(
         str | None, typer.Option(help="Axes of label stacks that don't name them, such as TYX.")
     ] = None,
     model: Annotated[str | None, typer.Option(help="Name or file of a model to score.")] = None,
-    data: Annotated[Path | None, typer.Option(help="Data folder with index.csv.")] = None,
+    data: Annotated[
+        Path | None, typer.Option(help="Data folder with index.csv, or images + labels.")
+    ] = None,
     split: Annotated[str, typer.Option(help="Split of the data folder.")] = "val",
     sets: Annotated[
         list[str] | None, typer.Option(help="Data set to score; repeat it. Default: all.")
@@ -49,21 +52,31 @@ def evaluate(
     SEG, DET and OP_CSB as in the Cell Tracking Challenge; AP is TP / (TP + FP + FN) at IoU 0.5,
     0.75 and 0.9; F1 and PQ at 0.5. Either --pred and --true, or --model and --data.
     """
-    folders, images = (pred, true), (model, data)
-    if all(folders) and not any(images):
+    labels, scored = (pred, true), (model, data)
+    if all(labels) and not any(scored):
         assert pred is not None
         assert true is not None
         scores = score_folders(true, pred, axes=axes, seed=seed)
         _show(scores.to_json(), scores.table(), as_json)
-    elif all(images) and not any(folders):
+    elif all(scored) and not any(labels):
         # Takes torch, which comparing two folders can do without.
         from napari_dinocell.core.training.validation import evaluate_model  # noqa: PLC0415
 
         assert model is not None
         assert data is not None
-        result = evaluate_model(
-            model, data, split, sets, diameter=diameter, tune=tune, device=device, seed=seed
-        )
+        with Progress(console=Console(stderr=True), transient=True) as bar:
+            images = bar.add_task("images", total=None)
+            result = evaluate_model(
+                model,
+                data,
+                split,
+                sets,
+                diameter=diameter,
+                tune=tune,
+                device=device,
+                seed=seed,
+                progress=lambda done, total: bar.update(images, completed=done, total=total),
+            )
         _show(result.to_json(), result.scores.table(result.title()), as_json)
     else:
         raise ValueError(

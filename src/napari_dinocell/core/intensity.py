@@ -25,6 +25,7 @@ _BAND = 64  # rows per sampled band, a multiple of the block
 _BAND_COLUMNS = 1 << 14
 _MIN_BANDS = 16
 _BLOCK = 8
+_LARGEST = 1e300
 _LAPLACE_GAIN = 6.0  # root of the sum of squares of the 3 x 3 kernel below
 _MAD_TO_SIGMA = 1.4826  # of a normal distribution
 _STANDS_OUT = 1.5  # noise sigmas; block medians of white noise stay within 1.0 up to 100 Mpx
@@ -84,7 +85,7 @@ def intensity_range(
     Returns
     -------
     IntensityRange
-        NaN and infinite pixels do not count.
+        NaN, infinite pixels and those beyond 1e300 do not count.
 
     Raises
     ------
@@ -115,7 +116,7 @@ def intensity_range(
     if not 0 <= lower < upper <= 100:
         raise ValueError(f"Percentiles are {lower} and {upper}; they must ascend within 0 and 100.")
     bands = [_real(band) for band in _sample(plane)]
-    valid = [np.isfinite(band) for band in bands]
+    valid = [_is_valid(band) for band in bands]
     n_ignored = sum(int(np.count_nonzero(~_all_channels(mask))) for mask in valid)
     values = np.concatenate([band[mask] for band, mask in zip(bands, valid, strict=True)])
     if values.size == 0:
@@ -149,14 +150,13 @@ def normalize(plane: npt.NDArray[Any], range_: IntensityRange) -> npt.NDArray[np
     if range_.is_empty or not range_.high > range_.low:
         return np.zeros(plane.shape, np.float32)
     values = _real(plane)
-    if values.dtype.kind == "f" and plane.dtype.kind == "f":
-        finite = np.isfinite(values)
-        if not finite.all():
+    if plane.dtype.kind == "f":
+        valid = _is_valid(values)
+        if not valid.all():
             fill = range_.low if range_.background is None else range_.background
-            values = np.where(finite, values, values.dtype.type(fill))
+            values = np.where(valid, values, values.dtype.type(fill))
     kind = values.dtype.type
-    # Halves keep the span of the widest floats finite.
-    scaled = (values * kind(0.5) - kind(0.5 * range_.low)) * kind(_inverse_half_span(range_))
+    scaled = (values - kind(range_.low)) * kind(1.0 / (range_.high - range_.low))
     return np.ascontiguousarray(np.clip(scaled, *CLIP), dtype=np.float32)
 
 
@@ -179,10 +179,6 @@ def luminance(plane: npt.NDArray[Any]) -> npt.NDArray[Any]:
     return gray
 
 
-def _inverse_half_span(range_: IntensityRange) -> float:
-    return 1.0 / (0.5 * range_.high - 0.5 * range_.low)
-
-
 def _check(shape: tuple[int, ...]) -> None:
     if len(shape) not in (2, 3):
         raise ValueError(f"Plane has shape {tuple(shape)}; expected (Y, X) or (Y, X, C).")
@@ -196,6 +192,13 @@ def _real(values: Any) -> npt.NDArray[Any]:
     if array.dtype.kind not in "buif":
         raise TypeError(f"Plane has dtype {array.dtype}; expected real numbers.")
     return array.astype(np.float32 if array.dtype.itemsize <= 2 else np.float64)
+
+
+def _is_valid(values: npt.NDArray[Any]) -> npt.NDArray[np.bool_]:
+    """Where values are finite; doubles whose differences would overflow count as infinite."""
+    if values.dtype == np.float64:
+        return np.abs(values) < _LARGEST
+    return np.isfinite(values)
 
 
 def _all_channels(mask: npt.NDArray[np.bool_]) -> npt.NDArray[np.bool_]:

@@ -13,7 +13,7 @@ import numpy.typing as npt
 from napari_dinocell.core.intensity import intensity_range, normalize
 from napari_dinocell.core.writing import whole_file
 
-__all__ = ["outlines", "overlay", "write_overlay"]
+__all__ = ["edge_pixels", "overlay", "write_overlay"]
 
 _N_COLORS = 64
 _LONGEST_SIDE = 4096
@@ -48,12 +48,12 @@ def overlay(plane: npt.ArrayLike, labels: npt.NDArray[np.integer]) -> npt.NDArra
     picture = np.round(255 * gray).astype(np.uint8)
     if picture.ndim == 2:
         picture = np.repeat(picture[:, :, np.newaxis], 3, axis=2)
-    edge = outlines(labels)
+    edge = edge_pixels(labels)
     picture[edge] = _palette()[labels[edge].astype(np.int64) % _N_COLORS]
     return picture
 
 
-def outlines(labels: npt.NDArray[np.integer]) -> npt.NDArray[np.bool_]:
+def edge_pixels(labels: npt.NDArray[np.integer]) -> npt.NDArray[np.bool_]:
     """Where a cell ends: its pixels that have a 4-neighbor of another label.
 
     Parameters

@@ -21,6 +21,7 @@ __all__ = [
     "absolute",
     "file_sha256",
     "file_size",
+    "mixed_results",
 ]
 
 _Length = Annotated[float, Field(gt=0, allow_inf_nan=False)]
@@ -50,14 +51,16 @@ class Settings(BaseModel):
     batch: int | None = Field(None, ge=1)
     """Tiles at once."""
 
-    def differences(self, other: Settings) -> list[str]:
-        """What would change the labels, as `name: mine, the other's`."""
+    def differences(self, other: Settings, *, given_only: bool = False) -> list[str]:
+        """What would change the labels, as `name: mine, the other's`.
+
+        With `given_only`, what is left to the file or the model counts as equal.
+        """
         mine, others = self.model_dump(), other.model_dump()
-        return [
-            f"{name}: {mine[name]}, {others[name]}"
-            for name in mine
-            if name not in _NOT_DECISIVE and mine[name] != others[name]
-        ]
+        names = [name for name in mine if name not in _NOT_DECISIVE and mine[name] != others[name]]
+        if given_only:
+            names = [name for name in names if mine[name] not in (None, "auto")]
+        return [f"{name}: {mine[name]}, {others[name]}" for name in names]
 
 
 class ModelRecord(BaseModel):
@@ -165,6 +168,14 @@ class RunRecord(BaseModel):
             table[name] = [math.nan if value is None else value for value in values]
         table["count"] = [file.count for file in self.files]
         return table
+
+
+def mixed_results(path: Path, differences: list[str]) -> ValueError:
+    """The error for a folder whose record `path` is of other settings."""
+    return ValueError(
+        f"{path.parent} holds results of other settings ({'; '.join(differences)} there); choose "
+        "another --output, or --overwrite."
+    )
 
 
 def absolute(source: str | Path) -> str:

@@ -4,14 +4,15 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from importlib.util import find_spec
 from pathlib import Path
 from typing import Any
 
 from pydantic import ValidationError
 
-from napari_dinocell.core.axes import check_axes
-from napari_dinocell.core.record import RunRecord, Settings
-from napari_dinocell.core.worklist import Job, Source, collect, plan
+from napari_dinocell.core.axis_names import check_axes
+from napari_dinocell.core.record import RunRecord, Settings, absolute, mixed_results
+from napari_dinocell.core.worklist import RUN_FILE, Job, Source, collect, plan
 
 __all__ = ["Request", "make_request"]
 
@@ -48,6 +49,23 @@ class Request:
     def unfinished(self, *, overwrite: bool) -> list[Job]:
         """Jobs that lack a wanted file, or all of them."""
         return [job for job in self.jobs if overwrite or not job.is_finished(self.kinds)]
+
+    def finished_before(self) -> RunRecord | None:
+        """Record of the output folder, where it is of these settings, as far as they are given.
+
+        Raises
+        ------
+        ValueError
+            If it is of other settings.
+        """
+        path = self.output / RUN_FILE
+        if not path.exists():
+            return None
+        record = RunRecord.read(path)
+        differences = self.settings.differences(record.settings, given_only=True)
+        if differences:
+            raise mixed_results(path, differences)
+        return record
 
 
 def make_request(
@@ -93,6 +111,10 @@ def make_request(
         first = error.errors()[0]
         option = str(first["loc"][0]).removesuffix("_um").replace("_", "-")
         raise ValueError(f"--{option} {first['input']} is not valid: {first['msg']}.") from error
+    if Path(settings.model).is_file():  # a relative path would mean another file elsewhere
+        settings = settings.model_copy(update={"model": absolute(settings.model)})
+    if "rois" in kinds and find_spec("roifile") is None:
+        raise ImportError('--rois needs roifile: pip install "napari-dinocell[export]".')
     if settings.axes is not None:
         check_axes(settings.axes)
     if settings.peak is not None and settings.fill is not None and settings.peak <= settings.fill:

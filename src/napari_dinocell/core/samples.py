@@ -28,9 +28,9 @@ class Sample:
 
 
 SAMPLES = (
-    Sample("fluorescence_nuclei", "Nuclei, fluorescence"),
-    Sample("phase_contrast_cells", "Cells, phase contrast"),
-    Sample("stained_nuclei", "Nuclei, purple stain (color)"),
+    Sample("fluorescence", "Nuclei, fluorescence"),
+    Sample("phase_contrast", "Cells, phase contrast"),
+    Sample("stained", "Nuclei, purple stain (color)"),
 )
 
 

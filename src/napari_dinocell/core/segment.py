@@ -160,14 +160,20 @@ def segment(
     if dry_run:
         _show_plan(request, todo, as_json)
         return console.DONE
+    record = None if todo else request.finished_before()
+    if record is None:
+        record = _run(request, todo, overwrite=overwrite)
+    if as_json:
+        sys.stdout.write(record.model_dump_json(indent=2) + "\n")
+    return _outcome(record, len(todo), len(request.jobs) - len(todo))
+
+
+def _run(request: Request, todo: Sequence[Job], *, overwrite: bool) -> RunRecord:
     # Takes torch, which everything up to here can do without.
     from napari_dinocell.core.batch import run_request  # noqa: PLC0415
 
     with FileProgress(len(todo)) as watch:
-        record = run_request(request, todo, overwrite=overwrite, watch=watch)
-    if as_json:
-        sys.stdout.write(record.model_dump_json(indent=2) + "\n")
-    return _outcome(record, len(todo), len(request.jobs) - len(todo))
+        return run_request(request, todo, overwrite=overwrite, watch=watch)
 
 
 def _diameter(text: str) -> float | str:
@@ -208,6 +214,9 @@ def _show_plan(request: Request, todo: Sequence[Job], as_json: bool) -> None:
 
 def _outcome(record: RunRecord, n_todo: int, n_skipped: int) -> int:
     """Say how it went and return the exit code."""
+    if not n_todo:
+        _log.info("Nothing to do: %d inputs were finished before.", n_skipped)
+        return console.DONE
     n_failed = len(record.failed)
     skipped = f", {n_skipped} were finished before" if n_skipped else ""
     _log.info("%d of %d inputs segmented%s.", n_todo - n_failed, n_todo, skipped)

@@ -6,7 +6,6 @@ part of a model file.
 """
 
 import torch
-import torch.nn.functional as F
 from torch import Tensor, nn
 
 
@@ -66,7 +65,7 @@ class ProjectionHead(nn.Module):
         """Scores of tokens (..., D) for the prototypes, (..., K)."""
         z = self.mlp(tokens)
         # Half precision has no 1e-12: the norm of a zero vector would divide by 0.
-        z = F.normalize(z, dim=-1, eps=1e-6 if z.dtype == torch.float16 else 1e-12)
+        z = nn.functional.normalize(z, dim=-1, eps=1e-6 if z.dtype == torch.float16 else 1e-12)
         if self.weight_norm:
-            return F.linear(z, F.normalize(self.prototypes.weight, dim=-1))
+            return nn.functional.linear(z, nn.functional.normalize(self.prototypes.weight, dim=-1))
         return self.prototypes(z)  # type: ignore[no-any-return]

@@ -6,8 +6,7 @@ estimator); on normalized features since DINOv2.
 
 import torch
 import torch.distributed as dist
-import torch.nn.functional as F
-from torch import Tensor
+from torch import Tensor, nn
 
 _EPSILON = 1e-8
 
@@ -61,7 +60,7 @@ def koleo_loss(
             f"Features have the shape {tuple(features.shape)}, expected (fields, width)."
         )
     with torch.autocast(features.device.type, enabled=False):
-        z = F.normalize(
+        z = nn.functional.normalize(
             features.to(torch.promote_types(features.dtype, torch.float32)), dim=-1, eps=_EPSILON
         )
         if across_processes and dist.is_available() and dist.is_initialized():
@@ -90,7 +89,7 @@ def _spread(z: Tensor, others: Tensor, own_start: int) -> Tensor:
         similarity[rows, rows + own_start] = -2.0  # below any cosine: not its own neighbour
         nearest = similarity.argmax(dim=1)
     # pairwise_distance adds epsilon to each difference: the gradient stays finite at distance 0.
-    distance = F.pairwise_distance(z, others[nearest], eps=_EPSILON)
+    distance = nn.functional.pairwise_distance(z, others[nearest], eps=_EPSILON)
     return -torch.log(distance + _EPSILON).mean()
 
 
