@@ -1,13 +1,10 @@
 """Tests about permissions: root may do everything, so they act as somebody else."""
 
 import os
-import shutil
 import tempfile
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
-
-import pytest
 
 
 @contextmanager
@@ -23,11 +20,11 @@ def ordinary_user() -> Iterator[None]:
             os.seteuid(0)
 
 
-@pytest.fixture
+@contextmanager
 def shared_folder() -> Iterator[Path]:
     """A folder that other users may look into, which pytest's own are not."""
-    folder = Path(tempfile.mkdtemp())
-    folder.chmod(0o755)
-    yield folder
-    folder.chmod(0o755)
-    shutil.rmtree(folder)
+    with tempfile.TemporaryDirectory() as name:
+        folder = Path(name)
+        folder.chmod(0o755)
+        yield folder
+        folder.chmod(0o755)
