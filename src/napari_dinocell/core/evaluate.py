@@ -64,7 +64,8 @@ def evaluate(
 
         assert model is not None
         assert data is not None
-        with Progress(console=Console(stderr=True), transient=True) as bar:
+        console = Console(stderr=True)
+        with Progress(console=console, transient=True, disable=not console.is_terminal) as bar:
             images = bar.add_task("images", total=None)
             result = evaluate_model(
                 model,
