@@ -6,7 +6,7 @@ import imageio.v3 as iio
 import numpy as np
 import pytest
 
-from napari_dinocell.core.overlay import outlines, overlay, write_overlay
+from napari_dinocell.core.overlay import edge_pixels, overlay, write_overlay
 
 
 def test_outline_of_a_square_is_its_rim() -> None:
@@ -14,12 +14,12 @@ def test_outline_of_a_square_is_its_rim() -> None:
     labels[1:6, 1:6] = 3
     rim = labels > 0
     rim[2:5, 2:5] = False
-    np.testing.assert_array_equal(outlines(labels), rim)
+    np.testing.assert_array_equal(edge_pixels(labels), rim)
 
 
 def test_cells_that_touch_have_an_outline_on_both_sides_and_two_colors() -> None:
     labels = np.array([[1, 1, 2, 2]], np.int32)
-    np.testing.assert_array_equal(outlines(labels), [[False, True, True, False]])
+    np.testing.assert_array_equal(edge_pixels(labels), [[False, True, True, False]])
     picture = overlay(np.zeros((1, 4)), labels)
     assert (picture[0, 1] != picture[0, 2]).any()
 
