@@ -19,6 +19,7 @@ from napari_dinocell.core.model.blocks import ConvNorm
 from napari_dinocell.core.model.card import BackboneReference, ModelCard
 from napari_dinocell.core.model.network import DINOCell, build_network
 from napari_dinocell.core.model.store import (
+    SkipInitialization,
     halve_matrices,
     read_header,
     read_safetensors,
@@ -120,7 +121,7 @@ def load_model(
         encoder = _find_backbone(path.name, card.backbone, places)
         tensors |= {f"encoder.{key}": value for key, value in encoder.items()}
     try:
-        with torch.device("meta"):  # no time for initial weights: all of them are replaced
+        with SkipInitialization():
             network = build_network(card.architecture)
     except ValueError as error:
         raise ModelFileError(f"Model card of {path.name}: {error}") from error
@@ -175,7 +176,7 @@ def load_backbone(path: str | Path) -> tuple[VisionTransformer, BackboneReferenc
             f"{path.name} is no backbone file of this project; convert it by convert_backbone.py."
         ) from error
     tensors = to_float32(tensors)
-    with torch.device("meta"):
+    with SkipInitialization():
         encoder = VisionTransformer(config)
     _assign(encoder, tensors, path.name)
     return encoder.eval(), BackboneReference(file=path.name, sha256=tensors_sha256(tensors))
@@ -238,7 +239,7 @@ def _card_of(path: Path, header: Mapping[str, str]) -> ModelCard:
 
 
 def _assign(module: nn.Module, tensors: Mapping[str, Tensor], name: str) -> None:
-    """Make float32 tensors the weights of a module that was built on `meta`."""
+    """Make float32 tensors the weights of a module."""
     own = module.state_dict()
     for kind, names in (("missing in", own.keys() - tensors), ("unknown in", tensors.keys() - own)):
         if names:

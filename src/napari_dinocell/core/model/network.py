@@ -47,9 +47,8 @@ class DINOCell(nn.Module):
         super().__init__()
         self.encoder = encoder
         self.decoder = decoder
-        # Explicit device: no file has them, so they must be real on a network built on `meta`.
         for name, values in (("_mean", IMAGENET_MEAN), ("_std", IMAGENET_STD)):
-            constant = torch.tensor(values, device="cpu").view(1, 3, 1, 1)
+            constant = torch.tensor(values).view(1, 3, 1, 1)
             self.register_buffer(name, constant, persistent=False)
 
     @property

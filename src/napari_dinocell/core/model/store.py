@@ -6,7 +6,7 @@ import hashlib
 import os
 import pickle
 import tempfile
-from collections.abc import Mapping
+from collections.abc import Callable, Iterable, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -15,10 +15,33 @@ import torch
 from safetensors import SafetensorError, safe_open
 from safetensors.torch import save
 from torch import Tensor
+from torch.overrides import TorchFunctionMode
 
 from napari_dinocell.core.errors import ModelFileError
 
 State = dict[str, Tensor]
+
+
+class SkipInitialization(TorchFunctionMode):
+    """Context in which modules are built without drawing initial weights, to be replaced at once.
+
+    The device `meta` does the same, but its first use imports a second's worth of torch's modules.
+    """
+
+    def __torch_function__(
+        self,
+        func: Callable[..., Any],
+        types: Iterable[type],
+        args: tuple[Any, ...] = (),
+        kwargs: Mapping[str, Any] | None = None,
+    ) -> Any:
+        """Call a function of torch, unless it fills a tensor with random numbers."""
+        if func in _RANDOM:
+            return args[0]
+        return func(*args, **(kwargs or {}))
+
+
+_RANDOM = (torch.Tensor.normal_, torch.Tensor.uniform_, torch.Tensor.erfinv_)
 
 
 def read_tensors(path: str | Path) -> State:
