@@ -153,6 +153,13 @@ def test_scaling_coordinates_equals_shortening_periods():
     torch.testing.assert_close(changed.cos, slow.rotation(3, 4, 1).cos, atol=1e-5, rtol=0)
 
 
+def test_coordinates_are_shifted_before_they_are_scaled():
+    # The only patch lies at 0; moved by 1/4 and then doubled it makes half a turn with period 1.
+    change = CoordinateChange(shift=torch.tensor([0.25, 0.0]), scale=torch.tensor([2.0, 2.0]))
+    rotation = AxialRope(head_width=4).rotation(1, 1, 0, change)
+    torch.testing.assert_close(rotation.cos, torch.tensor([[-1.0, 1.0, -1.0, 1.0]]))
+
+
 def test_shift_of_all_coordinates_changes_no_score_between_patches():
     encoder, x = vit(ROPE), image(1, 3, 16, 24, dtype=DOUBLE)
     change = CoordinateChange(shift=torch.tensor([0.3, -0.2]), scale=torch.ones(2))
