@@ -22,7 +22,7 @@ far above its 99.8th percentile, and cutting them at 1 would make flat plateaus 
 
 _SAMPLE_PIXELS = 1 << 22  # planes above this are sampled: 4 Mpx place P99.8 by 8000 pixels
 _BAND = 64  # rows per sampled band, a multiple of the block
-_BAND_COLUMNS = 1 << 14
+_BAND_COLUMNS = 1 << 12
 _MIN_BANDS = 16
 _BLOCK = 8
 _LARGEST = 1e300
@@ -196,9 +196,9 @@ def _real(values: Any) -> npt.NDArray[Any]:
 
 def _is_valid(values: npt.NDArray[Any]) -> npt.NDArray[np.bool_]:
     """Where values are finite; doubles whose differences would overflow count as infinite."""
-    if values.dtype == np.float64:
-        return np.abs(values) < _LARGEST
-    return np.isfinite(values)
+    is_double = values.dtype == np.float64
+    valid: npt.NDArray[np.bool_] = np.abs(values) < _LARGEST if is_double else np.isfinite(values)
+    return valid
 
 
 def _all_channels(mask: npt.NDArray[np.bool_]) -> npt.NDArray[np.bool_]:
@@ -275,7 +275,8 @@ def _is_white(grays: list[npt.NDArray[Any]], low: float, high: float) -> bool:
     """Whether blocks vary as independent pixels would; False where there are too few blocks."""
     pixels, blocks, n_pixels, n_blocks = 0.0, 0.0, 0, 0
     for gray in grays:
-        clipped = np.clip(gray, low, high) - low  # a few hot pixels shall not outvote the rest
+        # Clipped: a few hot pixels shall not outvote the rest.
+        clipped = (np.clip(gray, low, high) - low) / (high - low)
         means = _blocks(clipped, _BLOCK)
         fine = _laplace(clipped)
         coarse = _laplace(means.mean(axis=2)) if means.size else np.zeros(0)

@@ -13,7 +13,7 @@ from napari_dinocell.core.axes import Plane, planes
 from napari_dinocell.core.images import Image
 from napari_dinocell.core.inference import PlaneTask
 from napari_dinocell.core.intensity import IntensityRange, intensity_range, luminance, normalize
-from napari_dinocell.core.mapstore import MapStore
+from napari_dinocell.core.mapstore import MEMORY_BYTES, MapStore
 from napari_dinocell.core.model.card import ModelCard
 from napari_dinocell.core.prediction import Scaling
 from napari_dinocell.core.rescale import RowRestorer, ScaledPlane
@@ -63,6 +63,8 @@ class ImageJob:
         See `axes.find_channel`.
     ranges : sequence of IntensityRange, optional
         One per plane, instead of the planes' own.
+    memory_bytes : int
+        Maps above this go to a temporary file.
 
     Attributes
     ----------
@@ -86,6 +88,7 @@ class ImageJob:
         image: Image,
         channel: int | str | None = None,
         ranges: Sequence[IntensityRange] | None = None,
+        memory_bytes: int = MEMORY_BYTES,
     ) -> None:
         found = list(planes(image, channel))
         self.card = card
@@ -99,6 +102,7 @@ class ImageJob:
             )
         self.ranges: list[IntensityRange | None] = list(ranges) if ranges else [None] * len(found)
         self.scaling = Scaling()
+        self._memory_bytes = memory_bytes
         self.n_done = 0
 
     @property
@@ -109,7 +113,7 @@ class ImageJob:
     @cached_property
     def store(self) -> MapStore:
         """Where the maps go."""
-        return MapStore(len(self.planes), self.plane_shape)
+        return MapStore(len(self.planes), self.plane_shape, self._memory_bytes)
 
     @cached_property
     def grid(self) -> TileGrid:

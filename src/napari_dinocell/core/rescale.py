@@ -100,8 +100,9 @@ class RowRestorer:
             self._sink(start, from_left + share * (mixed[:, right] - from_left))
         self._next = stop
         if stop < len(lower):
-            self._kept = self._kept[int(lower[stop]) - self._kept_top :]
-            self._kept_top = int(lower[stop])
+            surplus = min(int(lower[stop]) - self._kept_top, len(self._kept))
+            self._kept = self._kept[surplus:]
+            self._kept_top += surplus
 
 
 def _product(

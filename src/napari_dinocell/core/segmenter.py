@@ -27,6 +27,7 @@ from napari_dinocell.core.inference import Cancel, PlaneTask, TileNetwork, check
 from napari_dinocell.core.instances import warm_up
 from napari_dinocell.core.intensity import IntensityRange, PlaneLike
 from napari_dinocell.core.job import ImageJob
+from napari_dinocell.core.mapstore import MEMORY_BYTES
 from napari_dinocell.core.model.blocks import fold_batch_norm
 from napari_dinocell.core.model.card import ModelCard
 from napari_dinocell.core.model.files import load_model, tensors_sha256
@@ -55,6 +56,8 @@ class Segmenter:
         "auto", or one that is there.
     batch_size : int, optional
         Tiles per forward pass; the device's default if None.
+    memory_bytes : int
+        Maps of one prediction above this go to a temporary file.
     """
 
     def __init__(
@@ -63,8 +66,10 @@ class Segmenter:
         card: ModelCard,
         device: str | torch.device = "auto",
         batch_size: int | None = None,
+        memory_bytes: int = MEMORY_BYTES,
     ) -> None:
         self.card = card
+        self._memory_bytes = memory_bytes
         self.device = resolve_device(device)
         folded = fold_batch_norm(network).to(self.device)
         self.network = folded.to(memory_format=torch.channels_last)  # type: ignore[call-overload]
@@ -201,7 +206,7 @@ class Segmenter:
 
     def _open(self, image: Image, options: _Options) -> ImageJob:
         """Look at an image: its planes, and at which scale they go through the network."""
-        job = ImageJob(self.card, image, options.channel, options.ranges)
+        job = ImageJob(self.card, image, options.channel, options.ranges, self._memory_bytes)
         diameter = options.diameter
         if diameter == "auto":
             job.scaling = self._estimate(job, options.cancel)
