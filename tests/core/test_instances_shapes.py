@@ -190,6 +190,20 @@ def test_saddle_above_peak_makes_one_marker_of_two_maxima():
     assert len(tree.cut(0.65, 0.1).ids) == 2
 
 
+def test_prominence_filter_acts_between_just_below_and_just_above_the_prominence():
+    tree = flood(np.array([[0.9, 0.5, 0.7]]))
+    assert len(tree.cut(0.6, 0.1, min_prominence=0.19).ids) == 2
+    assert len(tree.cut(0.6, 0.1, min_prominence=0.21).ids) == 1
+
+
+def test_cell_without_prominence_joins_the_neighbor_over_its_highest_saddle():
+    distance = np.array([[0.9, 0.2, 0.7, 0.6, 0.95]])
+    cut = flood(distance).cut(0.65, 0.1, min_prominence=0.15)
+    assert len(cut.ids) == 2
+    assert cut.labels[0, 2] == cut.labels[0, 4] != cut.labels[0, 0]
+    np.testing.assert_allclose(cut.prominences, [0.75, 0.7], atol=1e-4)
+
+
 def test_maximum_below_peak_joins_the_cell_that_it_touches_and_vanishes_beyond_fill():
     distance = np.array([[0.9, 0.3, 0.4, 0.05, 0.4]])
     cut = flood(distance).cut(0.5, 0.1)
