@@ -49,7 +49,9 @@ def test_gamma_keeps_the_order_of_gray_values_below_zero_too():
 @pytest.mark.parametrize("sigma", [0.1, 0.6, 1.5])
 def test_blur_equals_scipy(sigma):
     x = crops(1)
-    expected = ndimage.gaussian_filter(x[0, 0].numpy(), sigma, mode="mirror", truncate=3 + 0.5 / sigma)
+    expected = ndimage.gaussian_filter(
+        x[0, 0].numpy(), sigma, mode="mirror", truncate=3 + 0.5 / sigma
+    )
     # Ours cuts at the radius of the widest sigma of the batch; alone, at ceil(3 sigma).
     np.testing.assert_allclose(one(x, blur_sigma=sigma)[0, 0].numpy(), expected, atol=2e-3)
 
@@ -69,7 +71,7 @@ def test_noise_has_the_variance_of_photons_and_camera():
         assert float(noisy.var()) == pytest.approx(value / photons + read**2, rel=0.05)
 
 
-def test_photons_are_counted_where_there_is_light_only():
+def test_photons_are_noisy_where_there_is_light_only():
     x = torch.full((1, 1, 50, 50), -0.05)
     torch.testing.assert_close(one(x, photons=50.0), x, rtol=0, atol=1e-7)
 
@@ -117,7 +119,9 @@ def test_draws_keep_their_ranges_and_shares():
 
 
 def test_switching_the_blur_leaves_all_other_draws_as_they_were():
-    for with_blur, without in zip(drawn(50, blur_share=1.0), drawn(50, blur_share=0.0), strict=True):
+    for with_blur, without in zip(
+        drawn(50, blur_share=1.0), drawn(50, blur_share=0.0), strict=True
+    ):
         assert with_blur.blur_sigma > 0
         assert without.blur_sigma == 0
         assert with_blur.noise_seed == without.noise_seed

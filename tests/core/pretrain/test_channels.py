@@ -9,7 +9,11 @@ from napari_dinocell.core.pretrain.channels import (
 )
 
 PLATE = (ChannelGroup((0, 1, 2, 3, 4)), ChannelGroup((5, 6, 7), "brightfield"))
-AERIAL = (ChannelGroup((0, 1, 2), "joint"), ChannelGroup((3,), "joint"), ChannelGroup((4,), "joint"))
+AERIAL = (
+    ChannelGroup((0, 1, 2), "joint"),
+    ChannelGroup((3,), "joint"),
+    ChannelGroup((4,), "joint"),
+)
 
 
 def views(available=(True,) * 8, groups=PLATE, seed=0, **options) -> FieldViews:
@@ -36,7 +40,9 @@ def test_invariant_23_brightfield_never_alters_the_mean():
 def test_invariant_23_gain_and_offset_of_the_camera_leave_the_normalized_field_unchanged():
     rng = np.random.default_rng(0)
     yy, xx = np.mgrid[:96, :96]
-    cells = 1000 * np.exp(-((yy % 24 - 12) ** 2 + (xx % 24 - 12) ** 2) / 30) + rng.normal(0, 5, (96, 96))
+    cells = 1000 * np.exp(-((yy % 24 - 12) ** 2 + (xx % 24 - 12) ** 2) / 30) + rng.normal(
+        0, 5, (96, 96)
+    )
     raw = np.stack([cells, cells.T + 300])
     planes, available = normalize_field(raw)
     changed, _ = normalize_field(raw * np.array([1.7, 0.4])[:, None, None] + 50)

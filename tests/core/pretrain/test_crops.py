@@ -4,8 +4,7 @@ from itertools import product
 import numpy as np
 import pytest
 import torch
-from torch import Tensor
-from torch.nn import functional as F
+from torch import Tensor, nn
 
 from napari_dinocell.core.pretrain.crops import (
     Geometry,
@@ -24,11 +23,13 @@ def tile(n_channels: int = 1, seed: int = 0) -> Tensor:
 
 def crop(channels: Tensor, geometry: Geometry, channel: int = 0) -> Tensor:
     """(size, size) crop of one channel."""
-    rendering = F.one_hot(torch.tensor(channel), channels.shape[1])[None, None].float()
+    rendering = nn.functional.one_hot(torch.tensor(channel), channels.shape[1])[None, None].float()
     return crop_planes(channels, rendering, [geometry])[0, 0]
 
 
-def geometries(n: int = 20, size: int = 32, area: tuple[float, float] = (0.1, 1.0)) -> list[Geometry]:
+def geometries(
+    n: int = 20, size: int = 32, area: tuple[float, float] = (0.1, 1.0)
+) -> list[Geometry]:
     return [draw_geometry(np.random.default_rng(seed), TILE, size, area=area) for seed in range(n)]
 
 
@@ -36,7 +37,7 @@ def geometries(n: int = 20, size: int = 32, area: tuple[float, float] = (0.1, 1.
 def test_crop_equals_torch_antialiased_bicubic_of_the_box(box):
     top, left, height, width = box
     cut = tile()[:, :, top : top + height, left : left + width]
-    expected = F.interpolate(cut, (32, 32), mode="bicubic", antialias=True)[0, 0]
+    expected = nn.functional.interpolate(cut, (32, 32), mode="bicubic", antialias=True)[0, 0]
     torch.testing.assert_close(crop(tile(), Geometry(*box, 32)), expected, rtol=0, atol=2e-6)
 
 
@@ -88,7 +89,9 @@ def test_rendering_and_cropping_commute():
 
 
 def test_invariant_18_two_channels_of_one_geometry_are_cropped_bit_identically():
-    y, x = (ramp.float() for ramp in torch.meshgrid(torch.arange(80), torch.arange(80), indexing="ij"))
+    y, x = (
+        ramp.float() for ramp in torch.meshgrid(torch.arange(80), torch.arange(80), indexing="ij")
+    )
     planes = torch.stack([y, x, y, x])[None]
     for geometry in geometries():
         assert torch.equal(crop(planes, geometry, 0), crop(planes, geometry, 2))
@@ -135,11 +138,18 @@ def test_background_is_drawn_again_and_the_last_draw_taken():
         asked.append(geometry)
         return False
 
-    last = draw_geometry(np.random.default_rng(0), TILE, 32, area=(0.1, 0.3), accept=never, n_redraws=4)
+    last = draw_geometry(
+        np.random.default_rng(0), TILE, 32, area=(0.1, 0.3), accept=never, n_redraws=4
+    )
     assert len(asked) == 5
     assert last == asked[-1]
     below = draw_geometry(
-        np.random.default_rng(0), TILE, 32, area=(0.1, 0.3), accept=lambda g: g.top > 30, n_redraws=50
+        np.random.default_rng(0),
+        TILE,
+        32,
+        area=(0.1, 0.3),
+        accept=lambda g: g.top > 30,
+        n_redraws=50,
     )
     assert below.top > 30
 

@@ -10,7 +10,9 @@ from napari_dinocell.core.pretrain.sinkhorn import sinkhorn_knopp
 from .oracles import lightly
 
 
-def example(n_student: int = 4, n_teacher: int = 2, B: int = 3, K: int = 7) -> tuple[Tensor, Tensor]:
+def example(
+    n_student: int = 4, n_teacher: int = 2, B: int = 3, K: int = 7
+) -> tuple[Tensor, Tensor]:
     generator = torch.Generator().manual_seed(0)
     student = torch.randn(n_student, B, K, generator=generator, dtype=torch.float64)
     teacher = torch.randn(n_teacher, B, K, generator=generator, dtype=torch.float64)

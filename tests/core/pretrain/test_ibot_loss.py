@@ -79,7 +79,9 @@ def test_padding_of_weight_zero_changes_neither_value_nor_gradient():
 
 def test_no_masked_patch_costs_nothing():
     nothing = torch.zeros(4, 6, dtype=torch.bool)
-    loss = ibot_loss(torch.zeros(0, 5, requires_grad=True), torch.zeros(0, 5), patch_weights(nothing))
+    loss = ibot_loss(
+        torch.zeros(0, 5, requires_grad=True), torch.zeros(0, 5), patch_weights(nothing)
+    )
     loss.backward()
     assert float(loss.detach()) == 0.0
 

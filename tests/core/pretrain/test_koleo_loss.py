@@ -2,8 +2,7 @@ import math
 
 import pytest
 import torch
-from torch import Tensor
-from torch.nn import functional as F
+from torch import Tensor, nn
 
 from napari_dinocell.core.pretrain.koleo_loss import koleo_loss
 
@@ -16,7 +15,7 @@ def features(n: int = 64, width: int = 384, seed: int = 0) -> Tensor:
 
 def test_equals_the_loops_of_the_docstring():
     x = features(9, 5).double()
-    z = F.normalize(x, dim=1)
+    z = nn.functional.normalize(x, dim=1)
     expected = 0.0
     for i in range(9):
         others = [j for j in range(9) if j != i]
@@ -62,7 +61,7 @@ def test_descent_spreads_features_that_lie_close_together():
     before = koleo_loss(x)
     for _ in range(50):
         (gradient,) = torch.autograd.grad(koleo_loss(x), x)
-        x = (x - 0.05 * F.normalize(gradient, dim=1)).detach().requires_grad_(True)
+        x = (x - 0.05 * nn.functional.normalize(gradient, dim=1)).detach().requires_grad_(True)
     assert koleo_loss(x) < before - 1.0
 
 

@@ -35,7 +35,9 @@ def test_invariant_15_ratios_lie_within_their_bounds_for_any_batch(n_crops, n_pa
 @given(st.integers(1, 30), st.integers(1, 30), st.data())
 def test_invariant_15_a_mask_has_exactly_the_patches_asked_for(rows, columns, data):
     n_masked = data.draw(st.integers(0, rows * columns))
-    mask = block_mask(np.random.default_rng(data.draw(st.integers(0, 99))), (rows, columns), n_masked)
+    mask = block_mask(
+        np.random.default_rng(data.draw(st.integers(0, 99))), (rows, columns), n_masked
+    )
     assert mask.shape == (rows, columns)
     assert np.count_nonzero(mask) == n_masked
 
@@ -94,7 +96,9 @@ def test_cross_channel_patches_are_the_masked_and_equally_many_visible_ones():
     assert (chosen[masks]).all()
     sizes = masks.sum(axis=1)
     assert np.array_equal(chosen.sum(axis=1), np.where(sizes > 0, 2 * sizes, 100))
-    assert np.array_equal(chosen[[5, 2]], with_visible(masks[[5, 2]], 0, 2, crops=[5, 2], n_if_whole=100))
+    assert np.array_equal(
+        chosen[[5, 2]], with_visible(masks[[5, 2]], 0, 2, crops=[5, 2], n_if_whole=100)
+    )
     assert np.array_equal(masks, block_masks(0, 2, 16, GRID))
 
 

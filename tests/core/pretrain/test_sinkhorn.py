@@ -118,7 +118,9 @@ def test_equals_lightly_on_fixed_logits():
 
 
 def test_many_iterations_solve_entropic_optimal_transport():
-    ot = pytest.importorskip("ot", reason="POT is not installed; `pip install pot` adds the oracle.")
+    ot = pytest.importorskip(
+        "ot", reason="POT is not installed; `pip install pot` adds the oracle."
+    )
     scores = logits(40, 10)
     plan = ot.sinkhorn(
         np.full(40, 1 / 40), np.full(10, 1 / 10), -scores.numpy(), 0.07, stopThr=1e-13

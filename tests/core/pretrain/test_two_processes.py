@@ -46,7 +46,9 @@ def losses(data: dict[str, Tensor], head: nn.Linear) -> dict[str, Tensor]:
     return {
         "dino": dino_loss(head(data["cls"]), dino_targets),
         "ibot": ibot_loss(head(chosen), ibot_targets, patch_weights(tokens)),
-        "koleo": koleo_loss(head(data["cls"][0]), group_size=3 if not dist.is_initialized() else None),
+        "koleo": koleo_loss(
+            head(data["cls"][0]), group_size=3 if not dist.is_initialized() else None
+        ),
         "koleo_across": koleo_loss(head(data["cls"][1]), across_processes=True),
     }
 
@@ -106,7 +108,9 @@ def test_invariant_05_padding_counts_for_nothing_on_any_process(two):
     logits = batch()["logits"]
     valid = torch.cat([torch.arange(n) % 3 > 0 for n in UNEQUAL])
     joined = torch.cat([result["padded"] for result in two])
-    torch.testing.assert_close(joined[valid], sinkhorn_knopp(logits[valid], 0.05), rtol=0, atol=1e-6)
+    torch.testing.assert_close(
+        joined[valid], sinkhorn_knopp(logits[valid], 0.05), rtol=0, atol=1e-6
+    )
 
 
 @pytest.mark.parametrize("name", ["dino", "ibot", "koleo", "koleo_across"])

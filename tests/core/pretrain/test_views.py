@@ -48,7 +48,9 @@ def test_invariant_24_pixels_do_not_depend_on_the_rest_of_the_batch():
     whole = render_views(torch.from_numpy(tiles), views)
     half = render_views(torch.from_numpy(tiles[2:]), views[2:])
     for a, b in zip(whole, half, strict=True):
-        torch.testing.assert_close(a[:, 2:], b, rtol=0, atol=1e-6)
+        torch.testing.assert_close(
+            a[:, 2:], b, rtol=0, atol=1e-5
+        )  # gamma magnifies rounding near 0
 
 
 def test_crops_come_crop_first_in_their_sizes():
@@ -166,11 +168,13 @@ def test_crops_avoid_background():
 
 def test_second_global_crop_is_blurred_less_often():
     views = [draw(tile(), sample=s) for s in range(300)]
-    first, second = (np.mean([v.globals[g].photometry.blur_sigma > 0 for v in views]) for g in (0, 1))
+    first, second = (
+        np.mean([v.globals[g].photometry.blur_sigma > 0 for v in views]) for g in (0, 1)
+    )
     assert first == pytest.approx(0.5, abs=0.1)
     assert second == pytest.approx(0.1, abs=0.06)
 
 
 def test_availability_of_another_field_is_refused():
-    with pytest.raises(ValueError, match="expected .C, Y, X. and C"):
+    with pytest.raises(ValueError, match=r"expected \(C, Y, X\) and C"):
         draw(tile(), available=(True,))

@@ -3,7 +3,7 @@
 import torch
 from torch import Tensor, nn
 
-from napari_dinocell.core.model.vit import Tokens, ViTConfig, VisionTransformer
+from napari_dinocell.core.model.vit import Tokens, VisionTransformer, ViTConfig
 from napari_dinocell.core.pretrain.heads import ProjectionHead
 
 N_PROTOTYPES = 64
