@@ -35,13 +35,15 @@ class SkipInitialization(TorchFunctionMode):
         args: tuple[Any, ...] = (),
         kwargs: Mapping[str, Any] | None = None,
     ) -> Any:
-        """Call a function of torch, unless it fills a tensor with random numbers."""
-        if func in _RANDOM:
-            return args[0]
-        return func(*args, **(kwargs or {}))
+        """Call a function of torch, unless it draws in place: then return its tensor."""
+        kwargs = kwargs or {}
+        if func in _DRAWS or getattr(func, "__module__", None) == "torch.nn.init":
+            return kwargs["tensor"] if "tensor" in kwargs else args[0]
+        return func(*args, **kwargs)
 
 
-_RANDOM = (torch.Tensor.normal_, torch.Tensor.uniform_, torch.Tensor.erfinv_)
+# Some functions of `torch.nn.init` announce themselves to a mode, of others only these are seen.
+_DRAWS = (torch.Tensor.normal_, torch.Tensor.uniform_)
 
 
 def read_tensors(path: str | Path) -> State:

@@ -206,10 +206,10 @@ class VisionTransformer(nn.Module):
         """Draw the initial weights."""
         for module in self.modules():
             if isinstance(module, nn.Linear):
-                nn.init.trunc_normal_(module.weight, std=0.02)
+                nn.init.normal_(module.weight, std=0.02)
                 nn.init.zeros_(module.bias)
         nn.init.normal_(self.cls_token, std=0.02)
         if self.config.n_storage_tokens:
             nn.init.normal_(self.storage_tokens, std=0.02)
         if self.config.position == "learned":
-            nn.init.trunc_normal_(self.pos_embed.weight, std=0.02)
+            nn.init.normal_(self.pos_embed.weight, std=0.02)
