@@ -22,6 +22,7 @@ import typer
 
 from napari_dinocell import __version__
 from napari_dinocell.core import console
+from napari_dinocell.core.model.files import bundled_models
 
 NEEDED = (
     "numpy", "scipy", "scikit-image", "torch", "tifffile", "imageio", "zarr", "numba",
@@ -30,7 +31,6 @@ NEEDED = (
 OPTIONAL = ("imagecodecs", "roifile", "napari", "npe2", "qtpy", "wandb", "boto3", "pyarrow")
 MISSING = "MISSING"
 QT_BINDINGS = ("PyQt6", "PySide6", "PyQt5", "PySide2")
-MODELS_FOLDER = Path(__file__).resolve().parent.parent / "resources" / "models"
 
 
 def report() -> dict[str, dict[str, Any]]:
@@ -93,13 +93,12 @@ def _qt() -> dict[str, Any]:
 def _folders() -> dict[str, Any]:
     cache = platformdirs.user_cache_path("napari-dinocell")
     existing = next(path for path in (cache, *cache.parents) if path.exists())
-    models = sorted(MODELS_FOLDER.glob("*.safetensors"))
     return {
         "package": str(Path(__file__).resolve().parent.parent),
         "cache": str(cache),
         "cache is writable": os.access(existing, os.W_OK),
         "free there": shutil.disk_usage(existing).free,
-        "bundled models": ", ".join(path.stem for path in models) or MISSING,
+        "bundled models": ", ".join(bundled_models()) or MISSING,
     }
 
 
