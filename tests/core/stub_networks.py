@@ -8,6 +8,13 @@ from napari_dinocell.core.model.card import ModelCard
 from napari_dinocell.core.model.small import SmallDecoderConfig, SmallEncoderConfig
 
 
+def box_mean(x, radius):
+    """Mean over (2 radius + 1)² pixels, zeros beyond the edge; along one axis after the other."""
+    side = 2 * radius + 1
+    rows = avg_pool2d(x, (side, 1), 1, (radius, 0))
+    return avg_pool2d(rows, (1, side), 1, (0, radius))
+
+
 class Stub(nn.Module):
     """Map = gray values, cut to [0, 1]. Records the shapes of the batches it gets."""
 
@@ -39,7 +46,7 @@ class Blur(Stub):
     def decode(self, features, x):
         y = features[0]
         for _ in range(3):
-            y = avg_pool2d(y, 2 * self.radius + 1, 1, self.radius)
+            y = box_mean(y, self.radius)
         return y.clamp(0, 1)
 
 
@@ -86,8 +93,7 @@ class MidScale(Stub):
 
     def decode(self, features, x):
         gray = features[0].clamp(0, 1)
-        inner = avg_pool2d(gray, 2 * self.inner + 1, 1, self.inner)
-        outer = avg_pool2d(gray, 2 * self.outer + 1, 1, self.outer)
+        inner, outer = box_mean(gray, self.inner), box_mean(gray, self.outer)
         return ((inner - outer) * gray * 1.5).clamp(0, 1)
 
 

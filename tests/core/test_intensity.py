@@ -51,6 +51,19 @@ def test_range_is_that_of_the_percentiles():
     assert (found.low, found.high) == pytest.approx(tuple(np.percentile(plane, (2, 99))))
 
 
+@settings(deadline=None, max_examples=40)
+@given(
+    st.lists(st.integers(0, 30000), min_size=1, max_size=60),
+    st.sampled_from(["u2", "i2", "f2", "f4"]),
+    st.tuples(st.floats(0, 50), st.floats(50.1, 100)),
+)
+def test_percentiles_of_camera_values_equal_those_of_numpy(values, dtype, percentiles):
+    plane = np.array([values]).astype(dtype)  # one row has no blocks: percentiles alone decide
+    found = intensity_range(plane, percentiles)
+    expected = np.percentile(plane.astype(float), percentiles)
+    np.testing.assert_allclose((found.low, found.high), expected, rtol=1e-6, atol=1e-6)
+
+
 def test_low_becomes_zero_and_high_becomes_one():
     ramp = np.linspace(10, 20, 11).reshape(1, 11)
     expected = (ramp - 12) / 4

@@ -17,9 +17,10 @@ from napari_dinocell.core.errors import Cancelled
 from napari_dinocell.core.intensity import PlaneLike
 from napari_dinocell.core.tiles import Blender, TileGrid
 
-__all__ = ["PlaneTask", "TileNetwork", "run_tiles"]
+__all__ = ["Cancel", "PlaneTask", "Progress", "Report", "TileNetwork", "check_cancel", "run_tiles"]
 
 Cancel = Callable[[], bool]
+Progress = Callable[[int, int], Any]
 Tiles = npt.NDArray[np.float32]
 
 
@@ -195,3 +196,19 @@ def check_cancel(cancel: Cancel | None) -> None:
     """Raise `Cancelled` if the caller asks to stop."""
     if cancel is not None and cancel():
         raise Cancelled("Cancelled; nothing was written.")
+
+
+class Report:
+    """Turns "n more" into "done of total", beginning with 0."""
+
+    def __init__(self, progress: Progress | None, total: int) -> None:
+        self._progress = progress
+        self._total = total
+        self._done = 0
+        self.advance(0)
+
+    def advance(self, count: int) -> None:
+        """Add `count` to what is done."""
+        self._done += count
+        if self._progress is not None:
+            self._progress(self._done, self._total)

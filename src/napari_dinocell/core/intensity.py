@@ -14,6 +14,8 @@ from typing import Any, Protocol
 import numpy as np
 import numpy.typing as npt
 
+from napari_dinocell.core.noise import BLOCK, block_medians, is_white, noise_sigma
+
 __all__ = ["CLIP", "IntensityRange", "PlaneLike", "intensity_range", "luminance", "normalize"]
 
 CLIP = (-0.5, 2.0)
@@ -24,10 +26,7 @@ _SAMPLE_PIXELS = 1 << 22  # planes above this are sampled: 4 Mpx place P99.8 by 
 _BAND = 64  # rows per sampled band, a multiple of the block
 _BAND_COLUMNS = 1 << 12
 _MIN_BANDS = 16
-_BLOCK = 8
 _LARGEST = 1e300
-_LAPLACE_GAIN = 6.0  # root of the sum of squares of the 3 x 3 kernel below
-_MAD_TO_SIGMA = 1.4826  # of a normal distribution
 _STANDS_OUT = 1.5  # noise sigmas; block medians of white noise stay within 1.0 up to 100 Mpx
 
 
@@ -96,20 +95,12 @@ def intensity_range(
 
     Notes
     -----
-    The noise is the median absolute response to the Laplacian difference kernel of [1]_, which
-    real structure hardly touches. A plane is empty when
+    A plane is empty when
 
     * its contrast is below the floor, and no 8 x 8 block has a median that differs from the plane's
-      by 1.5 sigma (this saves planes whose few cells lie beyond the upper percentile, and dim ones;
-      the range is then widened to the blocks and to the floor), or
-    * neighboring blocks differ as little as if all pixels were drawn independently, whatever their
-      distribution: variance between block means, times the pixels per block, over the variance
-      between pixels, both after the same Laplacian. It is 1 for white noise.
-
-    References
-    ----------
-    .. [1] J. Immerkaer, "Fast noise variance estimation", Computer Vision and Image Understanding
-       64(2), 300-302, 1996.
+      by 1.5 sigma of the noise (this saves planes whose few cells lie beyond the upper percentile,
+      and dim ones; the range is then widened to the blocks and to the floor), or
+    * neighboring blocks differ as little as if all pixels were drawn independently (`is_white`).
     """
     _check(plane.shape)
     lower, upper = percentiles
@@ -121,7 +112,7 @@ def intensity_range(
     values = np.concatenate([band[mask] for band, mask in zip(bands, valid, strict=True)])
     if values.size == 0:
         return IntensityRange(0.0, 0.0, True, 0.0, n_ignored)
-    low, median, high = (float(v) for v in np.percentile(values, (lower, 50.0, upper)))
+    low, median, high = _percentiles(values, (lower, 50.0, upper))
     grays = [_gray(np.where(mask, band, median)) for band, mask in zip(bands, valid, strict=True)]
     contrast = high - low
     if len(plane.shape) == 3:  # a uniform color has no contrast
@@ -224,16 +215,33 @@ def _sample(plane: npt.NDArray[Any] | PlaneLike) -> Iterator[Any]:
         yield plane[top : top + rows, left : left + columns]
 
 
+def _percentiles(values: npt.NDArray[Any], percentiles: tuple[float, ...]) -> tuple[float, ...]:
+    """Same as `numpy.percentile`, by counting where the values are those of a 16-bit camera."""
+    least, largest = float(values.min()), float(values.max())
+    if values.dtype != np.float32 or not (largest - least < 1 << 16 and least.is_integer()):
+        return tuple(float(value) for value in np.percentile(values, percentiles))
+    steps = (values - np.float32(least)).astype(np.uint16)
+    if np.any(steps != values - np.float32(least)):
+        return tuple(float(value) for value in np.percentile(values, percentiles))
+    ranks = np.cumsum(np.bincount(steps))
+    found = []
+    for percent in percentiles:
+        position = percent / 100 * (values.size - 1)
+        before, after = np.searchsorted(ranks, (int(position), -(-position // 1)), side="right")
+        found.append(least + float(before) + (position % 1) * float(after - before))
+    return tuple(found)
+
+
 def _judge(
     grays: list[npt.NDArray[Any]], empty: IntensityRange, contrast: float, contrast_floor: float
 ) -> IntensityRange:
     """Compare contrast, noise and blocks (see `intensity_range`)."""
     low, high = empty.low, empty.high
-    noise = _sigma(np.concatenate([_laplace(gray).ravel() for gray in grays]))
+    noise = noise_sigma(grays)
     if contrast > 0 and contrast >= contrast_floor * noise:
-        return empty if _is_white(grays, low, high) else replace(empty, is_empty=False)
-    block = _BLOCK if noise > 0 else _BLOCK // 2  # without noise small specks can be trusted
-    medians = np.concatenate([_block_medians(gray, block).ravel() for gray in grays])
+        return empty if is_white(grays, low, high) else replace(empty, is_empty=False)
+    # Without noise small specks can be trusted.
+    medians = block_medians(grays, BLOCK if noise > 0 else BLOCK // 2)
     if medians.size == 0:
         return empty
     lowest, middle, highest = float(medians.min()), float(np.median(medians)), float(medians.max())
@@ -242,48 +250,3 @@ def _judge(
     low = min(low, lowest)
     high = max(high, highest, low + contrast_floor * noise)
     return replace(empty, low=low, high=high, is_empty=False)
-
-
-def _laplace(plane: npt.NDArray[Any]) -> npt.NDArray[Any]:
-    """(Y-2, X-2) second difference along both axes; blind to ramps along either."""
-    if min(plane.shape) < 3:
-        return np.zeros((0, 0), plane.dtype)
-    rows = plane[:-2] - 2 * plane[1:-1] + plane[2:]
-    difference: npt.NDArray[Any] = rows[:, :-2] - 2 * rows[:, 1:-1] + rows[:, 2:]
-    return difference
-
-
-def _sigma(laplace: npt.NDArray[Any]) -> float:
-    if laplace.size == 0:
-        return 0.0
-    return _MAD_TO_SIGMA * float(np.median(np.abs(laplace))) / _LAPLACE_GAIN
-
-
-def _blocks(plane: npt.NDArray[Any], block: int) -> npt.NDArray[Any]:
-    """(rows, columns, block * block) pixels of the whole blocks."""
-    rows, columns = plane.shape[0] // block, plane.shape[1] // block
-    cut = plane[: rows * block, : columns * block].reshape(rows, block, columns, block)
-    return cut.swapaxes(1, 2).reshape(rows, columns, block * block)
-
-
-def _block_medians(plane: npt.NDArray[Any], block: int) -> npt.NDArray[Any]:
-    blocks = _blocks(plane, block)
-    return np.median(blocks, axis=2) if blocks.size else np.zeros(0)
-
-
-def _is_white(grays: list[npt.NDArray[Any]], low: float, high: float) -> bool:
-    """Whether blocks vary as independent pixels would; False where there are too few blocks."""
-    pixels, blocks, n_pixels, n_blocks = 0.0, 0.0, 0, 0
-    for gray in grays:
-        # Clipped: a few hot pixels shall not outvote the rest.
-        clipped = (np.clip(gray, low, high) - low) / (high - low)
-        means = _blocks(clipped, _BLOCK)
-        fine = _laplace(clipped)
-        coarse = _laplace(means.mean(axis=2)) if means.size else np.zeros(0)
-        pixels, n_pixels = pixels + float(np.square(fine).sum()), n_pixels + fine.size
-        blocks, n_blocks = blocks + float(np.square(coarse).sum()), n_blocks + coarse.size
-    if n_blocks < _BLOCK or pixels == 0:
-        return False
-    ratio = _BLOCK**2 * (blocks / n_blocks) / (pixels / n_pixels)
-    # Four standard errors: neighboring responses overlap, hence 5 / n instead of 2 / n.
-    return ratio < 1.0 + 4.0 * float(np.sqrt(5.0 / n_blocks))

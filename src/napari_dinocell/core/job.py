@@ -3,14 +3,17 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from dataclasses import replace
 from functools import cached_property, partial
+from pathlib import Path
 from typing import Any
 
 import numpy as np
 import numpy.typing as npt
 
 from napari_dinocell.core.axes import Plane, planes
-from napari_dinocell.core.images import Image
+from napari_dinocell.core.axis_names import check_axes
+from napari_dinocell.core.images import Image, check_pixel_size, image_from_array, read_image
 from napari_dinocell.core.inference import PlaneTask
 from napari_dinocell.core.intensity import IntensityRange, intensity_range, luminance, normalize
 from napari_dinocell.core.mapstore import MEMORY_BYTES, MapStore
@@ -19,7 +22,9 @@ from napari_dinocell.core.prediction import Scaling
 from napari_dinocell.core.rescale import RowRestorer, ScaledPlane
 from napari_dinocell.core.tiles import Blender, RowSink, TileGrid
 
-__all__ = ["ImageJob", "NormalizedPlane"]
+__all__ = ["ImageJob", "ImageSource", "NormalizedPlane", "open_image"]
+
+ImageSource = Image | npt.NDArray[Any] | str | Path
 
 
 class GrayPlane:
@@ -181,3 +186,18 @@ class ImageJob:
             finite = np.isfinite(plane[top : top + len(rows), 0 : plane.shape[1]])
             rows[~(finite.all(axis=2) if finite.ndim == 3 else finite)] = 0.0
         self.store.write(number, top, rows)
+
+
+def open_image(
+    source: ImageSource, axes: str | None, pixel_size_um: float | tuple[float, float] | None
+) -> Image:
+    """Image of whatever `Segmenter.predict` takes; what is given overrides what it says itself."""
+    if isinstance(source, str | Path):
+        return read_image(source, axes, pixel_size_um)
+    if not isinstance(source, Image):
+        return image_from_array(source, axes, pixel_size_um)
+    if axes is not None:
+        source = replace(source, axes=check_axes(axes, len(source.axes)))
+    if pixel_size_um is not None:
+        source = replace(source, pixel_size_um=check_pixel_size(pixel_size_um))
+    return source

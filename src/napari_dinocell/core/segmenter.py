@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import logging
 from collections.abc import Callable, Iterable, Iterator, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from functools import cached_property, partial
 from pathlib import Path
 from typing import Any
@@ -15,18 +15,25 @@ import torch
 from torch import nn
 
 from napari_dinocell.core.axes import output_axes, output_shape
-from napari_dinocell.core.axis_names import check_axes
 from napari_dinocell.core.device import default_batch_size, resolve_device
 from napari_dinocell.core.diameter import (
     estimate_scaling,
     scaling_for_diameter,
     scaling_for_pixel_size,
 )
-from napari_dinocell.core.images import Image, check_pixel_size, image_from_array, read_image
-from napari_dinocell.core.inference import Cancel, PlaneTask, TileNetwork, check_cancel, run_tiles
+from napari_dinocell.core.images import Image
+from napari_dinocell.core.inference import (
+    Cancel,
+    PlaneTask,
+    Progress,
+    Report,
+    TileNetwork,
+    check_cancel,
+    run_tiles,
+)
 from napari_dinocell.core.instances import warm_up
 from napari_dinocell.core.intensity import IntensityRange, PlaneLike
-from napari_dinocell.core.job import ImageJob
+from napari_dinocell.core.job import ImageJob, ImageSource, open_image
 from napari_dinocell.core.mapstore import MEMORY_BYTES
 from napari_dinocell.core.model.blocks import fold_batch_norm
 from napari_dinocell.core.model.card import ModelCard
@@ -37,9 +44,6 @@ from napari_dinocell.core.tiles import Blender, TileGrid
 __all__ = ["Prediction", "Segmenter"]
 
 log = logging.getLogger(__name__)
-
-ImageSource = Image | npt.NDArray[Any] | str | Path
-Progress = Callable[[int, int], Any]
 
 
 class Segmenter:
@@ -168,8 +172,8 @@ class Segmenter:
             If the image or an option cannot be used.
         """
         options = _Options(channel, diameter, ranges, cancel)
-        job = self._open(_image(image, axes, pixel_size_um), options)
-        report = _Report(progress, len(job.grid) * len(job.planes))
+        job = self._open(open_image(image, axes, pixel_size_um), options)
+        report = Report(progress, len(job.grid) * len(job.planes))
         return next(self._run([job], self._sized(batch_size), cancel, report.advance))
 
     def predict_many(
@@ -196,7 +200,7 @@ class Segmenter:
             One per image, in order, equal to what `predict` gives.
         """
         options = _Options(channel, diameter, None, cancel)
-        jobs = (self._open(_image(image, None, None), options) for image in images)
+        jobs = (self._open(open_image(image, None, None), options) for image in images)
         yield from self._run(jobs, self._sized(batch_size), cancel)
 
     def _sized(self, batch_size: int | None) -> TileNetwork:
@@ -296,32 +300,3 @@ class _Options:
     diameter: float | str | None
     ranges: Sequence[IntensityRange] | None
     cancel: Cancel | None
-
-
-class _Report:
-    """Turns "n more" into "done of total", beginning with 0."""
-
-    def __init__(self, progress: Progress | None, total: int) -> None:
-        self._progress = progress
-        self._total = total
-        self._done = 0
-        self.advance(0)
-
-    def advance(self, count: int) -> None:
-        self._done += count
-        if self._progress is not None:
-            self._progress(self._done, self._total)
-
-
-def _image(
-    source: ImageSource, axes: str | None, pixel_size_um: float | tuple[float, float] | None
-) -> Image:
-    if isinstance(source, str | Path):
-        return read_image(source, axes, pixel_size_um)
-    if not isinstance(source, Image):
-        return image_from_array(source, axes, pixel_size_um)
-    if axes is not None:
-        source = replace(source, axes=check_axes(axes, len(source.axes)))
-    if pixel_size_um is not None:
-        source = replace(source, pixel_size_um=check_pixel_size(pixel_size_um))
-    return source
