@@ -23,7 +23,7 @@ def scale_of(groups, parameter):
 
 
 def test_the_rate_at_start_peak_and_end():
-    rate = dict(peak=2.0, final=0.5, warmup=4)
+    rate = {"peak": 2.0, "final": 0.5, "warmup": 4}
     assert learning_rate(0, 20, **rate) == 0.5
     assert learning_rate(3, 20, **rate) == 2.0
     assert learning_rate(19, 20, **rate) == pytest.approx(0.5)

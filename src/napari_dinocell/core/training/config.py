@@ -111,6 +111,7 @@ class OptimizerSettings(Section):
     warmup: int = Field(100, ge=0, description="steps")
     weight_decay: float = Field(0.01, ge=0)
     betas: tuple[float, float] = (0.9, 0.999)
+    eps: float = Field(1e-8, gt=0)
     clip: float = Field(1.0, gt=0, description="largest norm of the gradient")
     encoder_lr_scale: float = Field(
         0.1, gt=0, description="rate of the last encoder block against the decoder's"

@@ -26,8 +26,6 @@ class Logbook:
         The run's folder.
     total : int
         Number of steps, for the time left.
-    first : int
-        Step that the run starts at.
     wandb : {"online", "offline", "disabled"}
         Mode of Weights & Biases.
     project, name : str
@@ -45,7 +43,6 @@ class Logbook:
         self,
         folder: Path,
         total: int,
-        first: int,
         *,
         wandb: Mode = "disabled",
         project: str = "napari-dinocell",
@@ -54,7 +51,8 @@ class Logbook:
     ) -> None:
         folder.mkdir(parents=True, exist_ok=True)
         self._file = (folder / "log.jsonl").open("a", encoding="utf-8")
-        self._total, self._first, self._start = total, first, time.monotonic()
+        self._total = total
+        self._begin: tuple[int, float] | None = None  # step and time of the first entry
         self._run = (
             _start_wandb(folder, wandb, project, name, config) if wandb != "disabled" else None
         )
@@ -95,10 +93,12 @@ class Logbook:
             self._run.finish()
 
     def _time_left(self, step: int) -> str:
-        done = step - self._first
-        if done <= 0:
+        if self._begin is None:
+            self._begin = step, time.monotonic()
+        first, start = self._begin
+        if step == first:
             return "?"
-        seconds = int((time.monotonic() - self._start) / done * (self._total - step))
+        seconds = int((time.monotonic() - start) / (step - first) * (self._total - step))
         return f"{seconds // 3600}:{seconds // 60 % 60:02d}:{seconds % 60:02d}"
 
 

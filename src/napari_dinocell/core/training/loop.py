@@ -51,11 +51,17 @@ def train(config: Config) -> Path:
     with world(device.type) as place, stop_requests() as stopped:
         torch.manual_seed(config.seed)
         run = prepare(config, place, device)
-        return _run(config, run, place, device, stopped)
+        with _logbook(config, place) as logbook:
+            return _run(config, run, place, device, logbook, stopped)
 
 
 def _run(
-    config: Config, run: Run, place: World, device: torch.device, stopped: Callable[[], bool]
+    config: Config,
+    run: Run,
+    place: World,
+    device: torch.device,
+    logbook: Logbook | None,
+    stopped: Callable[[], bool],
 ) -> Path:
     out = Path(config.out)
     averaged = copy.deepcopy(run.trained)  # what is scored and shipped
@@ -66,7 +72,7 @@ def _run(
         encoder_scale=settings.encoder_lr_scale,
         layer_decay=settings.layer_decay,
     )
-    optimizer = torch.optim.AdamW(groups, lr=settings.lr, betas=settings.betas)
+    optimizer = torch.optim.AdamW(groups, lr=settings.lr, betas=settings.betas, eps=settings.eps)
     scorer = Scorer(config, run, device)
     step = 0
     state = checkpoint.load(config.resume, out)
@@ -80,7 +86,6 @@ def _run(
     model: nn.Module = TrainStep(run.network)
     if place.size > 1:
         model = DistributedDataParallel(model)
-    logbook = _logbook(config, step) if place.is_main else None
 
     def save() -> None:
         if place.is_main:
@@ -151,9 +156,10 @@ def _run(
             save()
         if stopped():
             save()
-            raise Cancelled(f"Stopped after step {step}; the checkpoint is in {out}.")
-    if logbook is not None:
-        logbook.close()
+            logger.warning("Stopped after step %d; the checkpoint is in %s.", step, out)
+            raise Cancelled
+    if place.is_main:
+        logger.info("The best model is %s.", scorer.path)
     return scorer.path
 
 
@@ -175,19 +181,27 @@ def stop_requests() -> Iterator[Callable[[], bool]]:
             signal.signal(number, handler)
 
 
-def _logbook(config: Config, step: int) -> Logbook:
+@contextmanager
+def _logbook(config: Config, place: World) -> Iterator[Logbook | None]:
+    """Log of the run, in the main process; the others have none."""
+    if not place.is_main:
+        yield None
+        return
     out = Path(config.out)
     out.mkdir(parents=True, exist_ok=True)
     (out / "config.yaml").write_text(dump_config(config), encoding="utf-8")
-    return Logbook(
+    logbook = Logbook(
         out,
         config.steps,
-        step,
         wandb=config.wandb,
         project=config.wandb_project,
         name=config.name,
         config=config.model_dump(mode="json"),
     )
+    try:
+        yield logbook
+    finally:
+        logbook.close()
 
 
 def _gradients(module: nn.Module) -> dict[str, Any]:
