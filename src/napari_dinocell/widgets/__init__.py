@@ -1,0 +1,1 @@
+"""What the user of napari sees. Qt and napari are known here and nowhere else."""

@@ -1,0 +1,226 @@
+"""The layer that a run makes and that the sliders write, for as long as it is there."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+import numpy.typing as npt
+from qtpy.QtCore import QObject, QTimer, Signal
+
+from napari_dinocell.widgets.engine import Result, plane_view
+from napari_dinocell.widgets.jobs import Job, Steps, Ticket
+
+if TYPE_CHECKING:
+    from napari_dinocell.core.instances import Cut, ThresholdTree
+
+__all__ = ["METADATA_KEY", "Preview"]
+
+METADATA_KEY = "napari_dinocell"
+_REST_MS = 300
+_AT_ONCE = 6_000_000  # pixels of a plane that a hand does not notice waiting for
+
+Window = tuple[slice, slice]
+
+
+class Preview(QObject):
+    """A Labels layer that follows thresholds.
+
+    Signals
+    -------
+    cut_done(object)
+        The `Cut` of the plane in view.
+    rested()
+        All planes and the table are up to date.
+    failed(str)
+        One sentence.
+    closed()
+        The layer is gone, or no longer what it was.
+    """
+
+    cut_done = Signal(object)
+    rested = Signal()
+    failed = Signal(str)
+    closed = Signal()
+
+    def __init__(
+        self, viewer: Any, layer: Any, result: Result, parent: QObject | None = None
+    ) -> None:
+        super().__init__(parent)
+        self.viewer = viewer
+        self.layer = layer
+        self.result = result
+        self.prediction = result.prediction
+        self.defaults = self.prediction.thresholds()
+        self.peak, self.fill = self.defaults.peak, self.defaults.fill
+        self.min_area = self.defaults.min_area
+        self.last_cut: Cut | None = None
+        self._tree: tuple[int, ThresholdTree] | None = None
+        self._stale: set[int] = set()
+        self._contour = 0
+        self._job: Job | None = None
+        self._is_open = True
+        self._rest = QTimer(self)
+        self._rest.setSingleShot(True)
+        self._rest.setInterval(_REST_MS)
+        self._rest.timeout.connect(self._catch_up)
+        viewer.dims.events.current_step.connect(self._plane_changed)
+        viewer.layers.events.removed.connect(self._layer_removed)
+        self._rest.start()
+
+    @property
+    def plane(self) -> int:
+        """Plane in view, as a position in `prediction.indices`."""
+        indices = self.prediction.indices
+        if len(indices) == 1:
+            return 0
+        at = np.rint(self.layer.world_to_data(self.viewer.dims.point)).astype(int)
+        axes = self.prediction.axes
+        shown = {
+            letter: int(np.clip(at[axes.index(letter)], 0, n - 1))
+            for letter, n in zip(axes, self.prediction.shape, strict=True)
+            if letter in "TZ"
+        }
+        return indices.index(shown)
+
+    @property
+    def is_following(self) -> bool:
+        """Whether a move of a slider is drawn at once."""
+        return self._tree is not None and self._tree[0] == self.plane
+
+    def move(self, peak: float, fill: float, min_area: int) -> None:
+        """Take other thresholds: the plane in view at once, the rest when the hand rests."""
+        self.peak, self.fill, self.min_area = peak, fill, min_area
+        self._stale = set(range(self.prediction.n_planes))
+        if self.layer.contour:
+            self._contour, self.layer.contour = self.layer.contour, 0
+        self._stop_job()
+        self._draw()
+        self._rest.start()
+
+    def values(self) -> dict[str, Any]:
+        """Thresholds as arguments of `Prediction.cut`."""
+        return {"peak": self.peak, "fill": self.fill, "min_area": self.min_area}
+
+    def close(self) -> None:
+        """Let go of the prediction; the layer stays as it is."""
+        if not self._is_open:
+            return
+        self._is_open = False
+        self._rest.stop()
+        self._stop_job()
+        self.viewer.dims.events.current_step.disconnect(self._plane_changed)
+        self.viewer.layers.events.removed.disconnect(self._layer_removed)
+        self._tree = None
+        self.closed.emit()
+
+    def _draw(self) -> None:
+        """Cut what is in view into the layer's own array."""
+        if self._tree is None or self._tree[0] != self.plane or not self._check():
+            return
+        plane, tree = self._tree
+        window = self._visible(tree.shape) if tree.quantized.size > _AT_ONCE else None
+        self._make_room(int(np.count_nonzero(tree.heights > self.peak * 65535)))
+        view = plane_view(self.layer.data, self.prediction, plane)
+        try:
+            cut = tree.cut(
+                self.peak,
+                self.fill,
+                min_area=self.min_area,
+                min_prominence=self.defaults.min_prominence,
+                window=window,
+                out=view if window is None else view[window],
+            )
+        except ValueError as error:
+            self.failed.emit(str(error))
+            return
+        if window is None:
+            self._stale.discard(plane)
+        self.last_cut = cut
+        self.layer.refresh(thumbnail=False, extent=False, highlight=False)
+        self.cut_done.emit(cut)
+
+    def _check(self) -> bool:
+        """Detach from a layer whose array was replaced by something else."""
+        if self._is_open and tuple(self.layer.data.shape) != self.prediction.shape:
+            self.close()
+        return self._is_open
+
+    def _make_room(self, highest: int) -> None:
+        """Widen the layer's type where ids may no longer fit."""
+        if highest > np.iinfo(self.layer.data.dtype).max:
+            self.layer.data = self.layer.data.astype(np.int32)
+
+    def _visible(self, shape: tuple[int, int]) -> Window:
+        """Window of the plane that the canvas shows, with some margin."""
+        axes = self.prediction.axes
+        corners = np.asarray(self.layer.corner_pixels)
+        window = []
+        for letter, length in zip("YX", shape, strict=True):
+            low, high = sorted(int(v) for v in corners[:, axes.index(letter)])
+            margin = (high - low) // 8 + 1
+            window.append(slice(max(0, low - margin), min(length, high + margin + 1)))
+        return window[0], window[1]
+
+    def _plane_changed(self, event: Any = None) -> None:
+        if self._is_open and not self.is_following:
+            self._rest.start(0)
+
+    def _layer_removed(self, event: Any) -> None:
+        if event.value == self.layer:
+            self.close()
+
+    def _stop_job(self) -> None:
+        if self._job is not None:
+            self._job.cancel()
+            self._job = None
+
+    def _catch_up(self) -> None:
+        """Hand on rested: the tree of the plane in view first, then all that is stale."""
+        if not self._check():
+            return
+        self._stop_job()
+        if self._contour:
+            self.layer.contour, self._contour = self._contour, 0
+        plane, values, stale = self.plane, self.values(), sorted(self._stale)
+        job = Job(lambda ticket: self._steps(ticket, plane, values, stale), self)
+        job.step.connect(lambda part: self._take(job, part))
+        job.failed.connect(self.failed.emit)
+        job.succeeded.connect(lambda _: self._end(job))
+        self._job = job
+        job.start()
+
+    def _steps(self, ticket: Ticket, plane: int, values: dict[str, Any], stale: list[int]) -> Steps:
+        """On the worker's thread."""
+        yield plane, self.prediction.tree(plane)
+        for other in sorted(stale, key=lambda p: abs(p - plane)):
+            if ticket.cancel():
+                return
+            yield other, self.prediction.cut(other, **values)
+
+    def _take(self, job: Job, part: tuple[int, Any]) -> None:
+        if job is not self._job or not self._check():
+            return
+        plane, content = part
+        if hasattr(content, "basins"):
+            self._tree = (plane, content)
+            if plane in self._stale or self.last_cut is None:
+                self._draw()
+        else:
+            self._write(plane, content)
+
+    def _write(self, plane: int, cut: Cut) -> None:
+        labels: npt.NDArray[np.integer] = cut.labels
+        self._make_room(int(cut.ids[-1]) if len(cut.ids) else 0)
+        plane_view(self.layer.data, self.prediction, plane)[...] = labels
+        self._stale.discard(plane)
+        if plane == self.plane:
+            self.last_cut = cut
+            self.layer.refresh(thumbnail=False, extent=False, highlight=False)
+            self.cut_done.emit(cut)
+
+    def _end(self, job: Job) -> None:
+        if job is self._job and self._is_open:
+            self._job = None
+            self.layer.refresh(extent=False)
+            self.rested.emit()

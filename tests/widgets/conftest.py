@@ -1,0 +1,105 @@
+"""What the viewer tests need: a display, napari, and a segmenter that needs no trained weights."""
+
+import importlib.util
+import os
+import sys
+import time
+from pathlib import Path
+
+import pytest
+
+sys.path.insert(0, str(Path(__file__).resolve().parent.parent / "core"))
+
+INSTALL = (
+    "apt-get install -y --no-install-recommends xvfb xauth libgl1-mesa-dri libegl1 "
+    "libxkbcommon-x11-0 libxcb-cursor0 libxcb-icccm4 libxcb-image0 libxcb-keysyms1 "
+    "libxcb-render-util0 libxcb-shape0 && xvfb-run -a make test"
+)
+
+
+def missing():
+    """Why the viewer tests cannot run here, as one sentence; empty if they can."""
+    if importlib.util.find_spec("napari") is None or importlib.util.find_spec("qtpy") is None:
+        return "The viewer tests need napari and Qt: pip install 'napari-dinocell[napari]'."
+    if sys.platform.startswith("linux") and not (
+        os.environ.get("DISPLAY") or os.environ.get("WAYLAND_DISPLAY")
+    ):
+        return f"The viewer tests need a display; without one run: {INSTALL}"
+    return ""
+
+
+WHY_NOT = missing()
+if WHY_NOT:
+    collect_ignore_glob = ["test_viewer_*.py"]
+
+
+@pytest.fixture
+def why_not():
+    return WHY_NOT
+
+
+@pytest.fixture
+def engine():
+    """Models of one panel: the map of this one is the image's own brightness."""
+    from stub_networks import Stub, stub_card  # noqa: PLC0415
+
+    from napari_dinocell.core.segmenter import Segmenter  # noqa: PLC0415
+    from napari_dinocell.widgets.engine import Engine  # noqa: PLC0415
+
+    return Engine(extra={"stub": Segmenter(Stub(), stub_card(), device="cpu")})
+
+
+@pytest.fixture
+def wait(qtbot):
+    """Wait until something holds, while the event loop runs."""
+
+    def until(condition, seconds=30):
+        qtbot.waitUntil(lambda: bool(condition()), timeout=int(1000 * seconds))
+
+    return until
+
+
+@pytest.fixture
+def make_panel(make_napari_viewer_proxy, engine, wait):
+    """A viewer with some layers and the segment panel, its model loaded."""
+    from napari_dinocell.widgets.segment_panel import SegmentPanel  # noqa: PLC0415
+
+    def make(*images, **options):
+        viewer = make_napari_viewer_proxy()
+        for image in images:
+            viewer.add_image(image, name="image", **options)
+        panel = SegmentPanel(viewer, engine)
+        viewer.window.add_dock_widget(panel, name="Segment cells")
+        wait(lambda: panel.form.model.value is not None)
+        panel.form.model.value = "stub"
+        wait(lambda: panel.ready is not None or not images)
+        return viewer, panel
+
+    return make
+
+
+@pytest.fixture
+def segmented(make_panel, wait):
+    """The same, after a run; its preview follows the sliders."""
+
+    def run(*images, **options):
+        viewer, panel = make_panel(*images, **options)
+        wait(panel.button.isEnabled)
+        panel.button.click()
+        wait(lambda: panel.job is None)
+        assert panel.preview is not None, panel.status.text()
+        wait(lambda: panel.preview.is_following)
+        return viewer, panel
+
+    return run
+
+
+@pytest.fixture(autouse=True)
+def _quiet_time():
+    """Let deleted windows go before the next test begins."""
+    yield
+    app_module = sys.modules.get("qtpy.QtWidgets")
+    if app_module is not None and app_module.QApplication.instance() is not None:
+        for _ in range(3):
+            app_module.QApplication.processEvents()
+            time.sleep(0)
