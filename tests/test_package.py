@@ -116,7 +116,7 @@ def test_npe2_accepts_the_manifest() -> None:
 
 def test_the_continuous_integration_runs_what_the_readme_says() -> None:
     lines = [line.strip() for line in (ROOT / ".ci" / "run").read_text().splitlines()]
-    assert "make test" in lines
+    assert any(line.endswith("make test") for line in lines)
     assert "make test" in (ROOT / "README.md").read_text()
 
 

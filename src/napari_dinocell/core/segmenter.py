@@ -37,7 +37,7 @@ from napari_dinocell.core.job import ImageJob, ImageSource, open_image
 from napari_dinocell.core.mapstore import MEMORY_BYTES
 from napari_dinocell.core.model.blocks import fold_batch_norm
 from napari_dinocell.core.model.card import ModelCard
-from napari_dinocell.core.model.files import load_model, tensors_sha256
+from napari_dinocell.core.model.files import default_model, load_model, tensors_sha256
 from napari_dinocell.core.prediction import Prediction, Scaling
 from napari_dinocell.core.tiles import Blender, TileGrid
 
@@ -92,7 +92,7 @@ class Segmenter:
         Parameters
         ----------
         name_or_path : str or Path, optional
-            Bundled name or model file. None takes "small" on a CPU and "vits8" on a GPU.
+            Bundled name or model file; None takes `default_model`.
         device : str or torch.device
             "auto" takes CUDA, then MPS, then the CPU.
         batch_size : int, optional
@@ -107,12 +107,10 @@ class Segmenter:
 
         Examples
         --------
-        >>> segmenter = Segmenter.from_pretrained("small", device="cpu")  # doctest: +SKIP
-        >>> labels = segmenter.predict("cells.tif").labels()  # doctest: +SKIP
+        >>> labels = Segmenter.from_pretrained().predict("cells.tif").labels()  # doctest: +SKIP
         """
         found = resolve_device(device)
-        name = name_or_path or ("small" if found.type == "cpu" else "vits8")
-        network, card = load_model(name)
+        network, card = load_model(name_or_path or default_model(found.type))
         segmenter = cls(network, card, found, batch_size)
         warm_up()
         log.info("Model %s runs on %s, %d tiles at once.", card.name, found, segmenter.batch_size)

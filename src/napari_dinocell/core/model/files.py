@@ -33,6 +33,7 @@ __all__ = [
     "BackboneReference",
     "ModelCard",
     "bundled_models",
+    "default_model",
     "load_backbone",
     "load_model",
     "read_card",
@@ -139,6 +140,15 @@ def bundled_models() -> tuple[str, ...]:
     """Names of the models that come with the package."""
     paths = sorted(_bundled().glob(f"*{ENDING}"))
     return tuple(path.stem for path in paths if "card" in read_header(path))
+
+
+def default_model(device: str) -> str:
+    """Name of the bundled model for a kind of device.
+
+    The small one on a CPU, the flagship elsewhere; the other one where only that is bundled.
+    """
+    wanted, other = ("small", "vits8") if device == "cpu" else ("vits8", "small")
+    return wanted if wanted in bundled_models() else other
 
 
 def save_backbone(
