@@ -34,4 +34,4 @@ def figures_text(
     else:
         area = f"{mean * pixel_size_um[0] * pixel_size_um[1]:,.3g} µm²"
     share = 100 * float(areas.sum()) / max(shape[0] * shape[1], 1)
-    return f"{count:,} {noun} · mean area {area} · {share:.0f} % covered"
+    return f"{count:,} {noun} · mean area {area} · confluency {share:.0f} %"

@@ -5,8 +5,10 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import Any
 
-from magicgui.widgets import ComboBox, Container, FloatSpinBox
+from magicgui.widgets import ComboBox, FloatSpinBox
 from napari.layers import Image
+from qtpy.QtCore import Signal
+from qtpy.QtWidgets import QFormLayout, QWidget
 
 from napari_dinocell.core.axes import SAMPLE_NAMES
 from napari_dinocell.core.axis_names import UNNAMED
@@ -29,15 +31,23 @@ AS_IS, ESTIMATE, TYPED = "as in training", "estimate", "give it"
 _ASK = "choose …"
 
 
-class SegmentForm(Container):
+class SegmentForm(QWidget):
     """The questions, each with an answer that is never guessed where the image leaves it open.
 
     Parameters
     ----------
     viewer : napari viewer
+
+    Signals
+    -------
+    changed()
+        An answer is another one.
     """
 
+    changed = Signal()
+
     def __init__(self, viewer: Any) -> None:
+        super().__init__()
         self._viewer = viewer
         self.image = OptionBox("Image", "The image layer to segment.")
         self.axes = OptionBox(
@@ -59,24 +69,27 @@ class SegmentForm(Container):
         self.diameter = FloatSpinBox(
             label="Diameter", min=1, max=10000, step=1, value=30, tooltip="Of the cells, in pixels."
         )
-        super().__init__(
-            widgets=[
-                self.image,
-                self.axes,
-                self.channel,
-                self.planes,
-                self.region,
-                self.model,
-                self.size,
-                self.diameter,
-                self.device,
-            ],
-            labels=True,
-        )
-        self.margins = (0, 0, 0, 0)
+        self._rows = QFormLayout(self)
+        self._rows.setContentsMargins(0, 0, 0, 0)
+        self._rows.setFieldGrowthPolicy(QFormLayout.FieldGrowthPolicy.AllNonFixedFieldsGrow)
+        for question in (
+            self.image,
+            self.axes,
+            self.channel,
+            self.planes,
+            self.region,
+            self.model,
+            self.size,
+            self.diameter,
+            self.device,
+        ):
+            self._rows.addRow(question.label, question.native)
         self.image.changed.connect(self._image_changed)
         self.axes.changed.connect(self._axes_changed)
         self.size.changed.connect(self._show_needed)
+        for question in (self.channel, self.planes, self.region, self.model, self.diameter):
+            question.changed.connect(self._tell)
+        self.device.changed.connect(self._tell)
         self.refresh_layers()
 
     @property
@@ -137,10 +150,7 @@ class SegmentForm(Container):
 
     def offer_models(self, models: Sequence[Choice], devices: Sequence[str], default: str) -> None:
         """Fill in what the computer has."""
-        self.model.options = [
-            (f"{model.name} (cells of about {model.diameter:.0f} px)", model.name)
-            for model in models
-        ]
+        self.model.options = [(model.name, model.name) for model in models]
         if default:
             self.model.value = default
         self.device.options = tuple(devices)
@@ -170,10 +180,19 @@ class SegmentForm(Container):
     def _show_needed(self, value: Any = None) -> None:
         """Hide the questions that this image does not raise."""
         axes = self.axes.value or ""
-        self.axes.visible = self.layer is not None and len(pixels_of(self.layer).shape) > 2
-        self.channel.visible = "C" in axes or "S" in axes
-        self.planes.visible = "T" in axes or "Z" in axes
-        self.diameter.visible = self.size.value == TYPED
+        is_stack = self.layer is not None and len(pixels_of(self.layer).shape) > 2
+        self._show(self.axes, is_stack)
+        self._show(self.channel, "C" in axes or "S" in axes)
+        self._show(self.planes, "T" in axes or "Z" in axes)
+        self._show(self.diameter, self.size.value == TYPED)
+        self._tell()
+
+    def _show(self, question: Any, is_needed: bool) -> None:
+        question.native.setVisible(is_needed)
+        self._rows.labelForField(question.native).setVisible(is_needed)
+
+    def _tell(self, value: Any = None) -> None:
+        self.changed.emit()
 
 
 class OptionBox(ComboBox):

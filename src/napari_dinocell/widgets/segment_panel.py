@@ -84,8 +84,9 @@ class SegmentPanel(QWidget):
     def _offer(self, found: Any) -> None:
         self._loading = None
         models, devices, default = found
-        with self.form.changed.blocked():
-            self.form.offer_models(models, devices, default)
+        self.form.blockSignals(True)
+        self.form.offer_models(models, devices, default)
+        self.form.blockSignals(False)
         self._changed()
 
     def _load(self) -> None:
@@ -187,7 +188,7 @@ class SegmentPanel(QWidget):
         job.ended.connect(self._ended)
         self._source.events.data.connect(self._source_changed)
         self.button.setText("Cancel")
-        self.form.enabled = False
+        self.form.setEnabled(False)
         self.bar.setRange(0, 0)
         self.bar.setFormat("")
         self.bar.show()
@@ -210,7 +211,7 @@ class SegmentPanel(QWidget):
         text, self.job = self.status.text(), None
         self._source.events.data.disconnect(self._source_changed)
         self.bar.hide()
-        self.form.enabled = True
+        self.form.setEnabled(True)
         self.form.refresh_layers()
         self._changed()
         # What the run came to stays on screen until the next question is answered.
@@ -283,7 +284,7 @@ class SegmentPanel(QWidget):
 
     def _build(self) -> None:
         layout = QVBoxLayout(self)
-        layout.addWidget(self.form.native)
+        layout.addWidget(self.form)
         row = QHBoxLayout()
         row.addWidget(self.button, 1)
         layout.addLayout(row)
