@@ -147,6 +147,10 @@ class Config(Section):
     log_every: int = Field(10, ge=1, description="steps")
     wandb: Literal["online", "offline", "disabled"] = "disabled"
     wandb_project: str = "napari-dinocell"
+    licenses: dict[str, str] = Field(
+        {}, description="license of each data set and weight file, for the card"
+    )
+    notes: str = Field("", description="remarks for the card")
 
 
 def load_config(kind: type[C], path: str | Path, overrides: Sequence[str] = ()) -> C:

@@ -88,11 +88,11 @@ class Scorer:
             network = DINOCell(self._run.network.encoder, copy.deepcopy(trained))  # type: ignore[arg-type]
         return network.to(self._device).eval()
 
-    def _card(self, **changes: Any) -> ModelCard:
+    def _card(self) -> ModelCard:
         """Card of the run; thresholds are placeholders until they are tuned."""
         config = self._config
         lift = config.crops.lift
-        card = ModelCard(
+        return ModelCard(
             name=config.name,
             architecture=self._run.network.architecture,
             backbone=_backbone(config),
@@ -104,14 +104,16 @@ class Scorer:
             data=tuple(sorted(self._run.records.dataset.set_names)),
             command=shlex.join(["python", "-m", "napari_dinocell.core.train", *_arguments()]),
             seed=config.seed,
+            licenses=config.licenses,
+            notes=config.notes,
         )
-        return card.model_copy(update=changes)
 
     def _write(
         self, network: DINOCell, draft: ModelCard, evaluation: ModelEvaluation, step: int
     ) -> None:
         at, fit = evaluation.thresholds, evaluation.confidence
         scores = evaluation.to_json()
+        summary = {key: value for key, value in scores.items() if key != "images"}
         card = draft.model_copy(
             update={
                 "peak": at.peak,
@@ -119,7 +121,7 @@ class Scorer:
                 "min_area": at.min_area,
                 "min_prominence": at.min_prominence,
                 "confidence": {} if fit is None else dict(fit.coefficients),
-                "scores": {"steps": step, "diameter": "given", "validation": scores},
+                "scores": {"steps": step, "diameter": "given", "validation": summary},
             }
         )
         save_model(self.path, network, card)
