@@ -6,7 +6,6 @@ import logging
 import shlex
 import sys
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 import torch
