@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from importlib import import_module
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -28,8 +29,8 @@ class Preview(QObject):
 
     Signals
     -------
-    cut_done(object)
-        The `Cut` of the plane in view.
+    shown(object)
+        Areas (px) of all cells of the plane in view: those of the preview and the verified ones.
     rested()
         All planes and the table are up to date.
     failed(str)
@@ -38,7 +39,7 @@ class Preview(QObject):
         The layer is gone, or no longer what it was.
     """
 
-    cut_done = Signal(object)
+    shown = Signal(object)
     rested = Signal()
     failed = Signal(str)
     closed = Signal()
@@ -57,6 +58,7 @@ class Preview(QObject):
         self.last_cut: Cut | None = None
         self._tree: tuple[int, ThresholdTree] | None = None
         self._stale: set[int] = set()
+        self.corrected: Any = None
         self._contour = 0
         self._job: Job | None = None
         self._is_open = True
@@ -136,9 +138,41 @@ class Preview(QObject):
             return
         if window is None:
             self._stale.discard(plane)
+        self._show(plane, cut, window)
+
+    def _show(self, plane: int, cut: Cut, window: Window | None = None) -> None:
+        """Draw a new cut of the plane in view, which is in the layer's array already."""
         self.last_cut = cut
+        labels = plane_view(self.layer.data, self.prediction, plane)
+        areas = self._give_way(labels, plane, cut, window)
         self.layer.refresh(thumbnail=False, extent=False, highlight=False)
-        self.cut_done.emit(cut)
+        self.shown.emit(areas)
+
+    def _give_way(
+        self, labels: npt.NDArray[np.integer], plane: int, cut: Cut, window: Window | None = None
+    ) -> npt.NDArray[np.int64]:
+        """Leave to the corrected layer what it holds; areas of all cells then."""
+        if self.corrected is None:
+            return cut.areas
+        corrections = import_module("napari_dinocell.core.corrections")
+        corrected = plane_view(self.corrected.data, self.prediction, plane)
+        part = window or (slice(None), slice(None))
+        left = corrections.give_way(labels[part], corrected[part], cut.ids, cut.areas)
+        verified = np.bincount(corrected[corrected >= corrections.FIRST_VERIFIED])
+        return np.concatenate([left[left > 0], verified[verified > 0]])
+
+    def redraw(self) -> None:
+        """Cut the plane in view again, after the corrected layer was changed."""
+        self._draw()
+
+    def shown_plane(self, plane: int) -> npt.NDArray[np.int32]:
+        """What the layer shows of one plane if nobody painted into it; needs its tree at hand."""
+        assert self._tree is not None
+        assert self._tree[0] == plane
+        cut = self._tree[1].cut(**self.values(), min_prominence=self.defaults.min_prominence)
+        labels = np.asarray(cut.labels, np.int32)
+        self._give_way(labels, plane, cut)
+        return labels
 
     def _check(self) -> bool:
         """Detach from a layer whose array was replaced by something else."""
@@ -196,7 +230,10 @@ class Preview(QObject):
         for other in sorted(stale, key=lambda p: abs(p - plane)):
             if ticket.cancel():
                 return
-            yield other, self.prediction.cut(other, **values)
+            cut = self.prediction.cut(other, **values)
+            if other != plane:
+                self._give_way(cut.labels, other, cut)
+            yield other, cut
 
     def _take(self, job: Job, part: tuple[int, Any]) -> None:
         if job is not self._job or not self._check():
@@ -215,9 +252,7 @@ class Preview(QObject):
         plane_view(self.layer.data, self.prediction, plane)[...] = labels
         self._stale.discard(plane)
         if plane == self.plane:
-            self.last_cut = cut
-            self.layer.refresh(thumbnail=False, extent=False, highlight=False)
-            self.cut_done.emit(cut)
+            self._show(plane, cut)
 
     def _end(self, job: Job) -> None:
         if job is self._job and self._is_open:

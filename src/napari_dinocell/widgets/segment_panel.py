@@ -16,6 +16,7 @@ from qtpy.QtWidgets import (
     QWidget,
 )
 
+from napari_dinocell.widgets.editing import EditTools
 from napari_dinocell.widgets.engine import Engine, Ready, Result
 from napari_dinocell.widgets.figures import figures_text
 from napari_dinocell.widgets.form import SegmentForm
@@ -51,6 +52,8 @@ class SegmentPanel(QWidget):
         self.status = _line("Status")
         self.sliders = ThresholdSliders()
         self.figures = _line("Figures")
+        self.tools = EditTools(napari_viewer)
+        self.tools.said.connect(self.say)
         self._build()
         self._loading: Job | None = None
         self.sliders.moved.connect(self._moved)
@@ -230,9 +233,10 @@ class SegmentPanel(QWidget):
             **result.part.placement.options(),
         )
         preview = self.preview = Preview(self.viewer, layer, result, self)
-        preview.cut_done.connect(self._show_figures)
+        preview.shown.connect(self._show_figures)
         preview.failed.connect(self.say_wrong)
         preview.closed.connect(self._detached)
+        self.tools.attach(preview)
         self._show_thresholds()
         self.sliders.setEnabled(True)
         notes = " ".join(result.prediction.notes)
@@ -261,11 +265,11 @@ class SegmentPanel(QWidget):
             self.preview.move(values.peak, values.fill, values.min_area)
             self._show_thresholds()
 
-    def _show_figures(self, cut: Any) -> None:
+    def _show_figures(self, areas: Any) -> None:
         assert self.preview is not None
         part = self.preview.result.part
-        self.figures.setText(figures_text(cut.areas, part.plane_shape, part.pixel_size_um))
-        self.sliders.histogram.show_areas(cut.areas, self.preview.min_area)
+        self.figures.setText(figures_text(areas, part.plane_shape, part.pixel_size_um))
+        self.sliders.histogram.show_areas(areas, self.preview.min_area)
 
     def _detached(self) -> None:
         self.preview = None
@@ -292,6 +296,7 @@ class SegmentPanel(QWidget):
         layout.addWidget(self.status)
         layout.addWidget(self.sliders)
         layout.addWidget(self.figures)
+        layout.addWidget(self.tools)
         layout.addStretch(1)
         self.bar.hide()
         self.button.setMinimumHeight(2 * self.fontMetrics().height())

@@ -1,0 +1,209 @@
+"""Corrections of a preview: a second layer that only the user changes."""
+
+from __future__ import annotations
+
+from importlib import import_module
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+import numpy.typing as npt
+from napari.utils.colormaps import DirectLabelColormap
+from qtpy.QtCore import QObject, QTimer, Signal
+
+from napari_dinocell.widgets.engine import plane_view
+from napari_dinocell.widgets.placement import Placement
+from napari_dinocell.widgets.preview import METADATA_KEY, Preview
+
+if TYPE_CHECKING:
+    from napari_dinocell.core.corrections import Cells, Edit
+
+__all__ = ["Corrector", "Path"]
+
+Path = list[tuple[float, float]]
+
+_COLOR = (0.25, 1.0, 0.45, 1.0)
+_CLEAR = (0.0, 0.0, 0.0, 0.0)
+
+
+class Corrector(QObject):
+    """Writes the user's decisions into the corrected layer, one undo step each.
+
+    Signals
+    -------
+    said(str)
+        What was done, or why it could not be.
+    """
+
+    said = Signal(str)
+
+    def __init__(self, viewer: Any, preview: Preview, parent: QObject | None = None) -> None:
+        super().__init__(parent)
+        self.viewer = viewer
+        self.preview = preview
+        self._rules = import_module("napari_dinocell.core.corrections")
+        self._next = self._rules.FIRST_VERIFIED
+        self._later = QTimer(self)
+        self._later.setSingleShot(True)
+        self._later.setInterval(0)
+        self._later.timeout.connect(self.preview.redraw)
+        self._painted = QTimer(self)
+        self._painted.setSingleShot(True)
+        self._painted.setInterval(0)
+        self._painted.timeout.connect(self._take_strokes)
+        preview.layer.events.paint.connect(self._preview_painted)
+        viewer.layers.events.removed.connect(self._layer_removed)
+
+    @property
+    def layer(self) -> Any:
+        """The corrected layer; None before the first correction."""
+        return self.preview.corrected
+
+    def ensure_layer(self) -> Any:
+        """The corrected layer, made if there is none yet."""
+        if self.layer is not None:
+            return self.layer
+        below = self.preview.layer
+        name = self.preview.layer.name.removesuffix(" cells")
+        layer = self.viewer.add_labels(
+            np.zeros(self.preview.prediction.shape, np.uint16),
+            name=f"{name} corrected",
+            opacity=1.0,
+            colormap=DirectLabelColormap(color_dict={None: _COLOR, 0: _CLEAR, 1: _CLEAR}),
+            metadata={METADATA_KEY: {"corrects": below.name}},
+            **Placement.of(below).options(),
+        )
+        layer.contour = 2
+        layer.preserve_labels = True
+        layer.selected_label = self._next
+        layer.events.paint.connect(self._changed)
+        layer.events.set_data.connect(self._changed)
+        self.preview.corrected = layer
+        return layer
+
+    # -- decisions --------------------------------------------------------------------------------
+
+    def accept(self, path: Path) -> None:
+        """Verify the cells that a line touches."""
+        cells = self._under(path)
+        if not cells.preview:
+            self.said.emit("No cell to accept there.")
+            return
+        self._apply(self._rules.accept(cells, *self._planes(), self._new_id()))
+        self.said.emit(f"Accepted {_count(len(cells.preview))}.")
+
+    def reject(self, path: Path) -> None:
+        """Delete the cells that a line touches."""
+        cells = self._under(path)
+        if not len(cells):
+            self.said.emit("No cell to delete there.")
+            return
+        self._apply(self._rules.reject(cells, *self._planes()))
+        self.said.emit(f"Deleted {_count(len(cells))}.")
+
+    def merge(self, path: Path) -> None:
+        """Make one of the cells that a line touches."""
+        cells = self._under(path)
+        try:
+            self._apply(self._rules.merge(cells, *self._planes(), self._new_id()))
+        except ValueError as error:
+            self.said.emit(str(error))
+            return
+        self.said.emit(f"Merged {_count(len(cells))} into one.")
+
+    def split(self, path: Path) -> None:
+        """Cut the cell that a line crosses."""
+        plane = self.preview.plane
+        distance = self.preview.prediction.maps[plane]
+        try:
+            edit = self._rules.split(path, *self._planes(), distance, self._new_id())
+        except ValueError as error:
+            self.said.emit(str(error))
+            return
+        self._apply(edit)
+        self.said.emit(f"Split a cell into {len(np.unique(edit.values))}.")
+
+    def draw(self) -> None:
+        """Let the user paint a new cell with napari's own brush."""
+        layer = self.ensure_layer()
+        layer.selected_label = self._new_id()
+        self.viewer.layers.selection.active = layer
+        layer.mode = "paint"
+        self.said.emit("Paint one cell; press N for the next.")
+
+    def path_of(self, positions: list[Any]) -> Path:
+        """(y, x) pixels of the plane in view, of world coordinates."""
+        axes = self.preview.prediction.axes
+        points = [self.preview.layer.world_to_data(position) for position in positions]
+        return [(float(p[axes.index("Y")]), float(p[axes.index("X")])) for p in points]
+
+    # -- layers -----------------------------------------------------------------------------------
+
+    def _under(self, path: Path) -> Cells:
+        cells: Cells = self._rules.cells_under(path, *self._planes())
+        return cells
+
+    def _planes(self) -> tuple[npt.NDArray[np.integer], npt.NDArray[np.integer]]:
+        """Preview and corrected plane in view."""
+        plane, prediction = self.preview.plane, self.preview.prediction
+        shown = plane_view(self.preview.layer.data, prediction, plane)
+        return shown, plane_view(self.ensure_layer().data, prediction, plane)
+
+    def _new_id(self) -> int:
+        """First id that no cell of the corrected layer has."""
+        self._next = max(self._next, int(self.ensure_layer().data.max()) + 1)
+        return int(self._next)
+
+    def _apply(self, edit: Edit) -> None:
+        """Write an edit as one step of napari's history, and let the preview give way."""
+        if not len(edit):
+            return
+        layer = self.ensure_layer()
+        if int(edit.values.max()) > np.iinfo(layer.data.dtype).max:
+            self.said.emit("The corrected layer is full (65 535 cells); export it and go on anew.")
+            return
+        index = self.preview.prediction.indices[self.preview.plane]
+        at = {"Y": edit.y, "X": edit.x} | {
+            letter: np.full(len(edit), position) for letter, position in index.items()
+        }
+        indices = tuple(at[letter] for letter in self.preview.prediction.axes)
+        layer.data_setitem(indices, edit.values.astype(layer.data.dtype))
+        layer.selected_label = self._new_id()
+        self.viewer.layers.selection.active = layer
+        self.preview.redraw()
+
+    def _changed(self, event: Any = None) -> None:
+        """The user painted, undid or redid: follow when the event loop comes to it."""
+        self._later.start()
+
+    def _preview_painted(self, event: Any = None) -> None:
+        self._painted.start()
+
+    def _take_strokes(self) -> None:
+        """Move what was painted into the preview to the corrected layer, and the brush with it."""
+        preview = self.preview
+        if not preview.is_following:
+            return
+        shown, corrected = self._planes()
+        before = preview.shown_plane(preview.plane)
+        edit = self._rules.painted(before, shown, corrected, self._new_id())
+        brush = preview.layer
+        mode, size = str(brush.mode), brush.brush_size
+        brush.mode = "pan_zoom"
+        self._apply(edit)
+        self.layer.brush_size, self.layer.mode = size, mode
+        self.said.emit("Your drawing is kept in the corrected layer: sliders don't change it.")
+
+    def _layer_removed(self, event: Any) -> None:
+        if self.layer is not None and event.value == self.layer:
+            self.preview.corrected = None
+            self._later.start()
+
+    def close(self) -> None:
+        """Stop listening."""
+        self._later.stop()
+        self._painted.stop()
+        self.viewer.layers.events.removed.disconnect(self._layer_removed)
+
+
+def _count(n: int) -> str:
+    return "1 cell" if n == 1 else f"{n} cells"
