@@ -34,6 +34,7 @@ __all__ = [
     "painted",
     "reject",
     "split",
+    "warm_up",
 ]
 
 REJECTED = 1
@@ -240,6 +241,16 @@ def combine(preview: Plane, corrected: Plane) -> npt.NDArray[np.int32]:
     cells = np.flatnonzero(ids > 0)
     ranks[cells[np.argsort(first[cells], kind="stable")]] = np.arange(1, len(cells) + 1)
     return ranks[inverse].reshape(labels.shape)
+
+
+def warm_up() -> None:
+    """Compile the kernels, or load them from the cache, so that the first correction is fast."""
+    for dtype in (np.uint16, np.int32):
+        preview = np.ones((8, 8), dtype)
+        corrected = np.eye(8, dtype=np.uint16)
+        for part in ((slice(None), slice(None)), (slice(1, 5), slice(1, 5))):
+            give_way(preview[part].copy(), corrected[part], np.array([1]), np.array([64]))
+            give_way(preview[part], corrected[part], np.array([1]), np.array([64]))
 
 
 def _each(cells: Cells) -> Iterable[Cells]:

@@ -130,6 +130,8 @@ class Engine:
                 "No GPU was found: the CPU is used." if device == "auto" and kind == "cpu" else ""
             )
             speed = _seconds_per_megapixel(segmenter)
+            _core("instances").warm_up()
+            _core("corrections").warm_up()
             ready = Ready(_choice(segmenter.card), str(segmenter.device), speed, note)
             # One model at a time: on a GPU a second one would take memory from the first.
             self._loaded = {key: (segmenter, ready)}
