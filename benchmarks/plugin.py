@@ -137,9 +137,9 @@ def main():
     blocks["slide"] = dog.worst
     n_cells = len(preview.last_cut.ids)
     dog.reset()
-    panel.tools.take("Delete")
-    panel.tools.apply([(60.0, 60.0), (60.0, 200.0)])
-    panel.tools.put_away()
+    panel.results.tools.take("Delete")
+    panel.results.tools.apply([(60.0, 60.0), (60.0, 200.0)])
+    panel.results.tools.put_away()
     until(lambda: True)
     QApplication.processEvents()
     blocks["correct"] = dog.worst

@@ -46,7 +46,7 @@ def segment(viewer, panel, model=None):
     if panel.preview is None:
         raise RuntimeError(panel.status.text())
     wait(lambda: panel.preview.is_following)
-    wait(lambda: panel.figures.text())
+    wait(lambda: panel.results.figures.text())
 
 
 def picture(viewer, path):
@@ -70,7 +70,7 @@ def main(engine=None):
     viewer, panel = open_viewer(arguments.sample, engine, theme=arguments.theme)
     segment(viewer, panel, arguments.model)
     if arguments.fill is not None:
-        panel.sliders.fill.setValue(arguments.fill)
+        panel.results.sliders.fill.setValue(arguments.fill)
         wait(lambda: panel.preview.fill == arguments.fill)
     picture(viewer, arguments.output)
     viewer.close()

@@ -72,7 +72,7 @@ def make_panel(make_napari_viewer_proxy, engine, wait):
         viewer.window.add_dock_widget(panel, name="Segment cells")
         wait(lambda: panel.form.model.value is not None)
         panel.form.model.value = "stub"
-        wait(lambda: panel.ready is not None or not images)
+        wait(lambda: panel.models.ready is not None or not images)
         return viewer, panel
 
     return make

@@ -18,15 +18,15 @@ def ids(layer):
 
 def use(panel, tool, *points):
     """Take a tool, draw a line with it, put it away."""
-    panel.tools.take(tool)
-    panel.tools.apply(list(points))
-    panel.tools.put_away()
+    panel.results.tools.take(tool)
+    panel.results.tools.apply(list(points))
+    panel.results.tools.put_away()
 
 
 @pytest.fixture
 def cells(segmented, wait):
     viewer, panel = segmented(discs())
-    wait(lambda: panel.tools.isEnabled())
+    wait(lambda: panel.results.tools.isEnabled())
     return viewer, panel, viewer.layers["image cells"]
 
 
@@ -34,8 +34,8 @@ def test_a_deleted_cell_stays_away_when_a_slider_moves_and_undo_brings_it_back(c
     viewer, panel, layer = cells
     use(panel, DELETE, CENTERS[0])
     assert layer.data[20, 20] == 0
-    assert f"{n_discs() - 1} cells" in panel.figures.text()
-    panel.sliders.fill.setValue(0.1)
+    assert f"{n_discs() - 1} cells" in panel.results.figures.text()
+    panel.results.sliders.fill.setValue(0.1)
     wait(lambda: panel.preview.fill == pytest.approx(0.1))
     assert layer.data[20, 20] == 0
     assert len(ids(layer)) == n_discs() - 1
@@ -50,8 +50,8 @@ def test_an_accepted_cell_keeps_its_pixels_when_a_slider_moves(cells, wait):
     use(panel, ACCEPT, CENTERS[1])
     corrected = viewer.layers["image corrected"]
     np.testing.assert_array_equal(corrected.data > 1, mask)
-    panel.sliders.peak.setValue(0.9)
-    panel.sliders.fill.setValue(0.05)
+    panel.results.sliders.peak.setValue(0.9)
+    panel.results.sliders.fill.setValue(0.05)
     wait(lambda: panel.preview.fill == pytest.approx(0.05))
     np.testing.assert_array_equal(corrected.data > 1, mask)
     assert not layer.data[mask].any()
@@ -59,8 +59,8 @@ def test_an_accepted_cell_keeps_its_pixels_when_a_slider_moves(cells, wait):
 
 def test_merge_and_split_write_verified_cells(cells, wait):
     viewer, panel, layer = cells
-    panel.sliders.peak.setValue(0.5)
-    panel.sliders.fill.setValue(0.02)
+    panel.results.sliders.peak.setValue(0.5)
+    panel.results.sliders.fill.setValue(0.02)
     wait(lambda: panel.preview.fill == pytest.approx(0.02))
     use(panel, SPLIT, (20.0, 2.0), (20.0, 38.0))
     corrected = viewer.layers["image corrected"]
@@ -113,29 +113,29 @@ def test_deleting_the_corrected_layer_gives_the_cells_back_to_the_sliders(cells,
 
 def test_deleting_the_result_puts_sliders_and_tools_away(cells, wait):
     viewer, panel, _ = cells
-    panel.tools.take(DELETE)
+    panel.results.tools.take(DELETE)
     viewer.layers.remove("image cells")
-    assert not panel.sliders.isEnabled()
-    assert not panel.tools.isEnabled()
-    assert panel.tools.tool == ""
-    assert panel.tools._stroke not in viewer.mouse_drag_callbacks
+    assert not panel.results.sliders.isEnabled()
+    assert not panel.results.tools.isEnabled()
+    assert panel.results.tools.tool == ""
+    assert panel.results.tools._stroke not in viewer.mouse_drag_callbacks
 
 
 def test_only_one_tool_is_in_hand_and_the_mouse_moves_the_picture_again_after_it(cells):
     _viewer, panel, layer = cells
-    panel.tools.take(DELETE)
-    panel.tools.take(SPLIT)
-    assert [name for name, b in panel.tools.buttons.items() if b.isChecked()] == [SPLIT]
+    panel.results.tools.take(DELETE)
+    panel.results.tools.take(SPLIT)
+    assert [name for name, b in panel.results.tools.buttons.items() if b.isChecked()] == [SPLIT]
     assert not layer.mouse_pan
-    panel.tools.take(SPLIT)
+    panel.results.tools.take(SPLIT)
     assert layer.mouse_pan
-    assert panel.tools.tool == ""
+    assert panel.results.tools.tool == ""
 
 
 def test_a_new_cell_is_painted_with_an_id_of_its_own(cells):
     viewer, panel, _ = cells
     use(panel, ACCEPT, CENTERS[0])
-    panel.tools.take(DRAW)
+    panel.results.tools.take(DRAW)
     corrected = viewer.layers["image corrected"]
     assert corrected.selected_label not in ids(corrected) | {0, 1}
     assert str(corrected.mode) == "paint"

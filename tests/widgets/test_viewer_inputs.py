@@ -97,8 +97,8 @@ def test_the_result_lies_on_its_image_and_tells_where_it_comes_from(make_panel, 
     found = labels.metadata[METADATA_KEY]
     assert found["model"]["name"] == "stub"
     assert found["image"] == "image"
-    wait(panel.figures.text)
-    assert ("µm²" in panel.figures.text()) == (place == "scale, units")
+    wait(panel.results.figures.text)
+    assert ("µm²" in panel.results.figures.text()) == (place == "scale, units")
 
 
 KINDS = {
@@ -123,7 +123,7 @@ def test_a_constant_image_gives_no_cells_and_says_so(make_panel, wait):
     _, panel = make_panel(np.full((90, 90), 7, np.uint8))
     layer = run(panel, wait)
     assert not layer.data.any()
-    wait(lambda: "No cells" in panel.figures.text())
+    wait(lambda: "No cells" in panel.results.figures.text())
     assert "contrast" in panel.status.text()
 
 
@@ -134,8 +134,8 @@ def test_a_stack_is_segmented_plane_by_plane_and_follows_the_slider(make_panel, 
     assert layer.data.shape == stack.shape
     assert [len(np.unique(p)) - 1 for p in layer.data] == [n_discs(), n_discs(), 0, n_discs()]
     wait(lambda: panel.preview.is_following)
-    panel.sliders.fill.setValue(0.1)
-    expected = panel.preview.prediction.labels(*panel.sliders.values)
+    panel.results.sliders.fill.setValue(0.1)
+    expected = panel.preview.prediction.labels(*panel.results.sliders.values)
     wait(lambda: np.array_equal(layer.data, expected))
     viewer.dims.set_point(0, 10)
     wait(lambda: panel.preview.is_following and panel.preview.plane == 2)

@@ -14,7 +14,7 @@ def test_segment_makes_a_labels_layer_with_the_cells_of_the_image(segmented):
     assert isinstance(layer, Labels)
     assert layer.data.dtype == np.uint16
     assert len(np.unique(layer.data)) - 1 == n_discs()
-    assert f"{n_discs()} cells" in panel.figures.text()
+    assert f"{n_discs()} cells" in panel.results.figures.text()
     assert "Done in" in panel.status.text()
 
 
@@ -29,21 +29,21 @@ def test_moving_a_slider_cuts_into_the_same_array(segmented, wait):
     viewer, panel = segmented(discs())
     layer = viewer.layers["image cells"]
     array, before = layer.data, np.count_nonzero(layer.data)
-    panel.sliders.fill.setValue(0.1)
+    panel.results.sliders.fill.setValue(0.1)
     wait(lambda: np.count_nonzero(layer.data) > before)
     assert layer.data is array or np.shares_memory(layer.data, array)
-    expected = panel.preview.prediction.labels(*panel.sliders.values)
+    expected = panel.preview.prediction.labels(*panel.results.sliders.values)
     np.testing.assert_array_equal(layer.data, expected)
 
 
 def test_minimum_area_and_reset_change_the_count(segmented, wait):
     _, panel = segmented(discs())
-    panel.sliders.min_area.setRange(0, 5000)
-    panel.sliders.min_area.setValue(4000)
-    wait(lambda: "No cells" in panel.figures.text())
-    panel.sliders.reset.click()
-    wait(lambda: f"{n_discs()} cells" in panel.figures.text())
-    assert panel.sliders.values[0] == pytest.approx(panel.preview.defaults.peak)
+    panel.results.sliders.min_area.setRange(0, 5000)
+    panel.results.sliders.min_area.setValue(4000)
+    wait(lambda: "No cells" in panel.results.figures.text())
+    panel.results.sliders.reset.click()
+    wait(lambda: f"{n_discs()} cells" in panel.results.figures.text())
+    assert panel.results.sliders.values[0] == pytest.approx(panel.preview.defaults.peak)
 
 
 def test_cancel_leaves_no_layer_and_allows_another_run(make_panel, wait, engine):

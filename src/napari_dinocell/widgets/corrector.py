@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import numpy.typing as npt
+from napari.layers import Labels
 from napari.utils.colormaps import DirectLabelColormap
 from qtpy.QtCore import QObject, QTimer, Signal
 
@@ -64,7 +65,7 @@ class Corrector(QObject):
             return self.layer
         below = self.preview.layer
         name = self.preview.layer.name.removesuffix(" cells")
-        layer = self.viewer.add_labels(
+        layer = Labels(
             np.zeros(self.preview.prediction.shape, np.uint16),
             name=f"{name} corrected",
             opacity=1.0,
@@ -77,6 +78,7 @@ class Corrector(QObject):
         layer.selected_label = self._next
         layer.events.paint.connect(self._changed)
         layer.events.set_data.connect(self._changed)
+        layer = self.viewer.add_layer(layer)
         self.preview.corrected = layer
         return layer
 

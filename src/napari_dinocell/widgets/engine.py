@@ -106,6 +106,8 @@ class Engine:
 
     def choices(self) -> tuple[list[Choice], list[str], str]:
         """Models, devices, and the name of the model that suits the fastest device."""
+        # napari imports pandas with the first Labels layer; here nobody waits for it.
+        import_module("pandas")
         files = _core("model.files")
         device = _core("device")
         cards = [files.read_card(name) for name in files.bundled_models()]

@@ -11,6 +11,7 @@ from qtpy.QtCore import QObject, QTimer, Signal
 
 from napari_dinocell.widgets.engine import Result, plane_view
 from napari_dinocell.widgets.jobs import Job, Steps, Ticket
+from napari_dinocell.widgets.table import dense_rows, measure_plane
 
 if TYPE_CHECKING:
     from napari_dinocell.core.instances import Cut, ThresholdTree
@@ -234,12 +235,19 @@ class Preview(QObject):
             if other != plane:
                 self._give_way(cut.labels, other, cut)
             yield other, cut
+        if self.prediction.n_planes == 1 and not ticket.cancel():
+            cut = self.prediction.cut(plane, **values)
+            self._give_way(cut.labels, plane, cut)
+            yield "table", dense_rows(measure_plane(self.result, plane, cut.labels, cut))
 
-    def _take(self, job: Job, part: tuple[int, Any]) -> None:
+    def _take(self, job: Job, part: tuple[Any, Any]) -> None:
         if job is not self._job or not self._check():
             return
         plane, content = part
-        if hasattr(content, "basins"):
+        if plane == "table":
+            if content is not None:
+                self.layer.features = content
+        elif hasattr(content, "basins"):
             self._tree = (plane, content)
             if plane in self._stale or self.last_cut is None:
                 self._draw()

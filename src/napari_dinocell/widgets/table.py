@@ -1,0 +1,84 @@
+"""Figures of every cell: napari's own table, and the columns of a CSV file."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from importlib import import_module
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+import numpy.typing as npt
+
+from napari_dinocell.widgets.engine import Result, plane_view
+
+if TYPE_CHECKING:
+    from napari_dinocell.core.instances import Cut
+
+__all__ = ["dense_rows", "measure_plane", "measure_stack"]
+
+Table = dict[str, npt.NDArray[Any]]
+_MOST_ROWS = 200_000
+_POSITIONS = {"T": "t", "Z": "z"}
+
+
+def measure_plane(
+    result: Result, plane: int, labels: npt.NDArray[np.integer], cut: Cut | None
+) -> Table:
+    """Table of one plane: sizes, shapes, intensities, confidence. Reads the image.
+
+    Parameters
+    ----------
+    result : Result
+    plane : int
+        Position in `prediction.indices`.
+    labels : (Y, X) int array
+    cut : Cut, optional
+        Where the labels come from; gives the confidence.
+    """
+    measure = import_module("napari_dinocell.core.measure").measure
+    axes = import_module("napari_dinocell.core.axes")
+    channel = result.provenance.get("channel")
+    image = result.part.image()
+    pixels = next(
+        getter() for n, (_, getter) in enumerate(axes.planes(image, channel)) if n == plane
+    )
+    coefficients = result.prediction.model_card.confidence or None
+    table: Table = measure(
+        labels,
+        pixels,
+        result.part.pixel_size_um,
+        cut,
+        coefficients=coefficients if cut is not None else None,
+    )
+    return table
+
+
+def measure_stack(result: Result, labels: npt.NDArray[np.integer]) -> Table:
+    """Table of all planes, with the position of each on T and Z."""
+    prediction = result.prediction
+    tables = []
+    for plane, index in enumerate(prediction.indices):
+        table = measure_plane(result, plane, plane_view(labels, prediction, plane), None)
+        n = len(table["label"])
+        position = {_POSITIONS[axis]: np.full(n, at) for axis, at in index.items()}
+        tables.append({**position, **table})
+    return {name: np.concatenate([t[name] for t in tables]) for name in tables[0]}
+
+
+def dense_rows(table: Mapping[str, npt.NDArray[Any]]) -> Table | None:
+    """The same table with one row for each id from 0 on, not-a-number where there is no cell.
+
+    napari's own table takes the number of a row for the label. None where the ids are too large
+    for that.
+    """
+    ids = np.asarray(table["label"])
+    n = int(ids.max(initial=0)) + 1
+    if n > _MOST_ROWS:
+        return None
+    dense: Table = {}
+    for name, column in table.items():
+        wide = np.full(n, np.nan)
+        wide[ids] = column
+        dense[name] = wide
+    dense["label"] = np.arange(n)
+    return dense
