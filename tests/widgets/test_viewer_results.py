@@ -1,0 +1,121 @@
+"""Table, files and threads of a run in a real viewer."""
+
+import csv
+import json
+import sys
+from pathlib import Path
+
+import numpy as np
+import pytest
+import tifffile
+from synthetic import discs, n_discs
+
+from napari_dinocell.core.images import read_image
+from napari_dinocell.widgets.editing import ACCEPT, DELETE
+from napari_dinocell.widgets.export import KINDS
+
+pytestmark = pytest.mark.qt
+
+
+@pytest.fixture
+def corrected(segmented, wait):
+    """Cells of which one is deleted and one accepted."""
+    viewer, panel = segmented(discs(), scale=(0.5, 0.5), units=("um", "um"), axis_labels=("y", "x"))
+    for tool, point in ((DELETE, (10.0, 10.0)), (ACCEPT, (10.0, 30.0))):
+        panel.results.tools.take(tool)
+        panel.results.tools.apply([point])
+        panel.results.tools.put_away()
+    return viewer, panel
+
+
+def write(panel, wait, kind, folder):
+    path = folder / f"cells{KINDS[kind][1]}"
+    panel.results.export(kind, path)
+    wait(lambda: "Wrote" in panel.status.text() or "⚠" in panel.status.text())
+    assert "Wrote" in panel.status.text()
+    return path
+
+
+def test_the_table_has_a_row_for_every_label_at_its_own_number(segmented, wait):
+    viewer, panel = segmented(discs())
+    layer = viewer.layers["image cells"]
+    wait(lambda: "area" in layer.features)
+    ids, areas = np.unique(layer.data[layer.data > 0], return_counts=True)
+    table = layer.features
+    assert table["label"].tolist() == list(range(len(table)))
+    np.testing.assert_array_equal(table["area"][ids], areas)
+    assert table["area"].notna().sum() == n_discs()
+    assert {"centroid-0", "intensity_mean", "height"} <= set(table)
+    panel.results.sliders.peak.setValue(0.95)
+    wait(lambda: layer.features["area"].notna().sum() == len(np.unique(layer.data)) - 1)
+
+
+def test_exported_labels_hold_corrected_and_other_cells_with_pixel_size(corrected, wait, tmp_path):
+    viewer, panel = corrected
+    path = write(panel, wait, "labels", tmp_path)
+    labels = tifffile.imread(path)
+    assert np.unique(labels).tolist() == list(range(n_discs()))
+    shown = (viewer.layers["image cells"].data > 0) | (viewer.layers["image corrected"].data > 1)
+    np.testing.assert_array_equal(labels > 0, shown)
+    assert labels[20, 20] == 0
+    assert labels[20, 60] > 0
+    assert read_image(path).pixel_size_um == (0.5, 0.5)
+
+
+def test_the_other_files_tell_of_the_same_cells(corrected, wait, tmp_path):
+    _, panel = corrected
+    with write(panel, wait, "table", tmp_path).open() as file:
+        rows = list(csv.DictReader(file))
+    assert len(rows) == n_discs() - 1
+    area = float(rows[0]["area"])
+    assert float(rows[0]["area_um2"]) == pytest.approx(area / 4)
+    panel.say("")
+    record = json.loads(write(panel, wait, "run", tmp_path).read_text())
+    assert record["verified_cells"] == 1
+    assert record["thresholds"]["peak"] == pytest.approx(panel.preview.peak)
+    panel.say("")
+    zarr = read_image(write(panel, wait, "zarr", tmp_path))
+    assert len(np.unique(np.asarray(zarr.array[:]))) == n_discs()
+
+
+def test_a_file_that_cannot_be_written_is_one_line(corrected, wait, tmp_path):
+    _, panel = corrected
+    blocker = tmp_path / "file"
+    blocker.write_text("")
+    panel.results.export("labels", blocker / "cells.ome.tif")
+    wait(lambda: "⚠" in panel.status.text())
+    assert "\n" not in panel.status.text()
+
+
+# What the thread of the window may call in core: names and shapes, and the cut itself.
+ALLOWED = {"axis_names", "axes", "units", "levels", "instances", "lookup", "corrections"}
+FORBIDDEN = {"flood", "warm_up", "planes", "combine"}
+
+
+def test_the_window_computes_nothing_but_the_cut(make_panel, wait):
+    _, panel = make_panel(discs())
+    wait(panel.button.isEnabled)
+    called = set()
+    core = str(Path("napari_dinocell") / "core")
+
+    def watch(frame, event, argument):
+        path = frame.f_code.co_filename
+        if event == "call" and core in path and not frame.f_code.co_name.startswith("<"):
+            called.add((Path(path).stem, frame.f_code.co_name))
+
+    sys.setprofile(watch)
+    try:
+        panel.button.click()
+        wait(lambda: panel.job is None)
+        wait(lambda: panel.preview.is_following)
+        panel.results.sliders.fill.setValue(0.1)
+        wait(lambda: "area" in panel.preview.layer.features)
+        panel.results.tools.take(DELETE)
+        panel.results.tools.apply([(20.0, 20.0)])
+        panel.results.tools.put_away()
+    finally:
+        sys.setprofile(None)
+    assert ("instances", "cut") in called
+    assert ("corrections", "reject") in called
+    heavy = {(m, f) for m, f in called if m not in ALLOWED or f in FORBIDDEN}
+    assert {f for _, f in heavy} <= {"scale", "thresholds", "n_planes", "__len__"}
