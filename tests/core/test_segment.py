@@ -420,7 +420,12 @@ def test_ctrl_c_keeps_finished_files_and_ends_with_130(model: Path, tmp_path: Pa
     out = tmp_path / "out"
     command = [sys.executable, "-m", "napari_dinocell.core.segment", str(tmp_path)]
     command += ["-o", str(out), "--model", str(model), "--device", "cpu", "--overlay"]
-    with subprocess.Popen(command, stderr=subprocess.PIPE, text=True) as process:
+
+    def listen() -> None:
+        # A test run in the background ignores Ctrl-C, and its children inherit that.
+        signal.signal(signal.SIGINT, signal.SIG_DFL)
+
+    with subprocess.Popen(command, stderr=subprocess.PIPE, text=True, preexec_fn=listen) as process:
         assert process.stderr is not None
         for line in process.stderr:
             if line.startswith("[2/60]"):
