@@ -13,12 +13,12 @@ from napari_dinocell.core.corrections import (
     accept,
     cells_under,
     combine,
-    give_way,
     merge,
     painted,
     reject,
     split,
 )
+from napari_dinocell.core.precedence import give_way
 
 planes = arrays(np.uint16, (9, 11), elements=st.integers(0, 4))
 

@@ -19,8 +19,6 @@ from skimage.draw import line
 from skimage.measure import label as components
 from skimage.segmentation import watershed
 
-from .jit import kernel
-
 __all__ = [
     "FIRST_VERIFIED",
     "REJECTED",
@@ -29,12 +27,10 @@ __all__ = [
     "accept",
     "cells_under",
     "combine",
-    "give_way",
     "merge",
     "painted",
     "reject",
     "split",
-    "warm_up",
 ]
 
 REJECTED = 1
@@ -74,35 +70,6 @@ class Edit:
 
     def __len__(self) -> int:
         return len(self.values)
-
-
-def give_way(
-    preview: Plane, corrected: Plane, ids: npt.NDArray[np.integer], areas: npt.NDArray[np.integer]
-) -> npt.NDArray[np.int64]:
-    """Take out of a preview what the corrected plane says better, in place.
-
-    A cell of which the corrected plane covers more than half is the same cell, or a rejected one,
-    and vanishes; another one loses only the covered pixels.
-
-    Parameters
-    ----------
-    preview, corrected : (Y, X) int arrays
-    ids, areas : (n,) arrays
-        Of all cells of the preview, ids increasing; areas in px before anything is taken out.
-
-    Returns
-    -------
-    (n,) int64 array
-        What is left of each area.
-    """
-    highest = int(ids[-1]) if len(ids) else 0
-    covered = _count_covered(preview, corrected, highest + 1)[ids]
-    left = np.where(2 * covered > areas, 0, areas - covered)
-    if covered.any():
-        names = np.zeros(highest + 1, preview.dtype)
-        names[ids[left > 0]] = ids[left > 0]
-        _erase(preview, corrected, names)
-    return left
 
 
 def cells_under(path: Path, preview: Plane, corrected: Plane) -> Cells:
@@ -243,16 +210,6 @@ def combine(preview: Plane, corrected: Plane) -> npt.NDArray[np.int32]:
     return ranks[inverse].reshape(labels.shape)
 
 
-def warm_up() -> None:
-    """Compile the kernels, or load them from the cache, so that the first correction is fast."""
-    for dtype in (np.uint16, np.int32):
-        preview = np.ones((8, 8), dtype)
-        corrected = np.eye(8, dtype=np.uint16)
-        for part in ((slice(None), slice(None)), (slice(1, 5), slice(1, 5))):
-            give_way(preview[part].copy(), corrected[part], np.array([1]), np.array([64]))
-            give_way(preview[part], corrected[part], np.array([1]), np.array([64]))
-
-
 def _each(cells: Cells) -> Iterable[Cells]:
     yield from (Cells(preview=(cell,)) for cell in cells.preview)
     yield from (Cells(verified=(cell,)) for cell in cells.verified)
@@ -288,24 +245,3 @@ def _closed(mask: Mask, radius: int) -> Mask:
     padded = np.pad(mask, radius)
     closed: Mask = binary_closing(padded, np.ones((side, side), bool))
     return closed[radius:-radius, radius:-radius]
-
-
-@kernel
-def _count_covered(preview: Plane, corrected: Plane, n: int) -> npt.NDArray[np.int64]:
-    """Pixels of each preview cell that the corrected plane speaks about."""
-    counts = np.zeros(n, np.int64)
-    height, width = preview.shape
-    for y in range(height):
-        for x in range(width):
-            if corrected[y, x] != 0:
-                counts[preview[y, x]] += 1
-    return counts
-
-
-@kernel
-def _erase(preview: Plane, corrected: Plane, names: Plane) -> None:
-    """Rename preview cells (0 for those that vanish), and clear what is covered."""
-    height, width = preview.shape
-    for y in range(height):
-        for x in range(width):
-            preview[y, x] = 0 if corrected[y, x] != 0 else names[preview[y, x]]

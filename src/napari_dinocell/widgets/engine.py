@@ -133,7 +133,7 @@ class Engine:
             )
             speed = _seconds_per_megapixel(segmenter)
             _core("instances").warm_up()
-            _core("corrections").warm_up()
+            _core("precedence").warm_up()
             ready = Ready(_choice(segmenter.card), str(segmenter.device), speed, note)
             # One model at a time: on a GPU a second one would take memory from the first.
             self._loaded = {key: (segmenter, ready)}

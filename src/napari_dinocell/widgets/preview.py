@@ -156,9 +156,10 @@ class Preview(QObject):
         if self.corrected is None:
             return cut.areas
         corrections = import_module("napari_dinocell.core.corrections")
+        precedence = import_module("napari_dinocell.core.precedence")
         corrected = plane_view(self.corrected.data, self.prediction, plane)
         part = window or (slice(None), slice(None))
-        left = corrections.give_way(labels[part], corrected[part], cut.ids, cut.areas)
+        left = precedence.give_way(labels[part], corrected[part], cut.ids, cut.areas)
         verified = np.bincount(corrected[corrected >= corrections.FIRST_VERIFIED])
         return np.concatenate([left[left > 0], verified[verified > 0]])
 
