@@ -38,6 +38,12 @@ def why_not():
     return WHY_NOT
 
 
+@pytest.fixture(autouse=True)
+def _own_folders(monkeypatch, tmp_path):
+    """Autosaved corrections go to a folder of the test's own."""
+    monkeypatch.setenv("XDG_STATE_HOME", str(tmp_path / "state"))
+
+
 @pytest.fixture
 def engine():
     """Models of one panel: the map of this one is the image's own brightness."""

@@ -52,7 +52,10 @@ def test_the_table_has_a_row_for_every_label_at_its_own_number(segmented, wait):
 
 def test_exported_labels_hold_corrected_and_other_cells_with_pixel_size(corrected, wait, tmp_path):
     viewer, panel = corrected
+    saved = panel.results.autosaver.path
+    wait(saved.exists)
     path = write(panel, wait, "labels", tmp_path)
+    assert not saved.exists()
     labels = tifffile.imread(path)
     assert np.unique(labels).tolist() == list(range(n_discs()))
     shown = (viewer.layers["image cells"].data > 0) | (viewer.layers["image corrected"].data > 1)
@@ -88,7 +91,16 @@ def test_a_file_that_cannot_be_written_is_one_line(corrected, wait, tmp_path):
 
 
 # What the thread of the window may call in core: names and shapes, and the cut itself.
-ALLOWED = {"axis_names", "axes", "units", "levels", "instances", "lookup", "corrections"}
+ALLOWED = {
+    "axis_names",
+    "axes",
+    "units",
+    "levels",
+    "instances",
+    "lookup",
+    "corrections",
+    "precedence",
+}
 FORBIDDEN = {"flood", "warm_up", "planes", "combine"}
 
 

@@ -33,9 +33,12 @@ class Corrector(QObject):
     -------
     said(str)
         What was done, or why it could not be.
+    edited(object)
+        The corrected layer is another one than a moment ago.
     """
 
     said = Signal(str)
+    edited = Signal(object)
 
     def __init__(self, viewer: Any, preview: Preview, parent: QObject | None = None) -> None:
         super().__init__(parent)
@@ -46,7 +49,7 @@ class Corrector(QObject):
         self._later = QTimer(self)
         self._later.setSingleShot(True)
         self._later.setInterval(0)
-        self._later.timeout.connect(self.preview.redraw)
+        self._later.timeout.connect(self._follow)
         self._painted = QTimer(self)
         self._painted.setSingleShot(True)
         self._painted.setInterval(0)
@@ -132,6 +135,14 @@ class Corrector(QObject):
         layer.mode = "paint"
         self.said.emit("Paint one cell; press N for the next.")
 
+    def restore(self, corrected: npt.NDArray[np.integer]) -> None:
+        """Take corrections that were made before, as one undo step; those of now come first."""
+        layer = self.ensure_layer()
+        at = np.nonzero((corrected > 0) & (layer.data == 0))
+        layer.data_setitem(at, corrected[at].astype(layer.data.dtype))
+        layer.selected_label = self._new_id()
+        self._follow()
+
     def path_of(self, positions: list[Any]) -> Path:
         """(y, x) pixels of the plane in view, of world coordinates."""
         axes = self.preview.prediction.axes
@@ -171,11 +182,16 @@ class Corrector(QObject):
         layer.data_setitem(indices, edit.values.astype(layer.data.dtype))
         layer.selected_label = self._new_id()
         self.viewer.layers.selection.active = layer
-        self.preview.redraw()
+        self._follow()
 
     def _changed(self, event: Any = None) -> None:
         """The user painted, undid or redid: follow when the event loop comes to it."""
         self._later.start()
+
+    def _follow(self) -> None:
+        self.preview.redraw()
+        if self.layer is not None:
+            self.edited.emit(self.layer)
 
     def _preview_painted(self, event: Any = None) -> None:
         self._painted.start()

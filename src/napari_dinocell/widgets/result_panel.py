@@ -7,8 +7,9 @@ from typing import Any
 
 import numpy as np
 from qtpy.QtCore import Qt, Signal
-from qtpy.QtWidgets import QLabel, QSizePolicy, QVBoxLayout, QWidget
+from qtpy.QtWidgets import QLabel, QPushButton, QSizePolicy, QVBoxLayout, QWidget
 
+from napari_dinocell.widgets.autosave import Autosaver, find_lost, load
 from napari_dinocell.widgets.editing import EditTools
 from napari_dinocell.widgets.export import ExportButton, Shown, export
 from napari_dinocell.widgets.figures import figures_text
@@ -39,9 +40,21 @@ class ResultPanel(QWidget):
         self.tools = EditTools(viewer)
         self.export_button = ExportButton(self.export, self._name)
         self._writing: Job | None = None
+        self.restore_button = QPushButton("Restore lost corrections")
+        self.restore_button.setToolTip("napari ended before they were exported.")
+        self.restore_button.clicked.connect(self._restore)
+        self.restore_button.hide()
+        self._lost: Path | None = None
+        self.autosaver: Autosaver | None = None
         layout = QVBoxLayout(self)
         layout.setContentsMargins(0, 0, 0, 0)
-        for widget in (self.sliders, self.figures, self.tools, self.export_button):
+        for widget in (
+            self.sliders,
+            self.figures,
+            self.tools,
+            self.restore_button,
+            self.export_button,
+        ):
             layout.addWidget(widget)
         self.tools.said.connect(self.said.emit)
         self.sliders.moved.connect(self._moved)
@@ -57,6 +70,7 @@ class ResultPanel(QWidget):
         preview.failed.connect(self.failed.emit)
         preview.closed.connect(self._detach)
         self.tools.attach(preview)
+        self._autosave(preview)
         self._show_thresholds()
         self.sliders.setEnabled(True)
         self.export_button.setEnabled(True)
@@ -74,8 +88,34 @@ class ResultPanel(QWidget):
         self._writing = Job(lambda ticket: export(ticket, shown, kind, path), self)
         self._writing.step.connect(self.said.emit)
         self._writing.succeeded.connect(self.said.emit)
+        if kind in ("labels", "zarr") and self.autosaver is not None:
+            self._writing.succeeded.connect(self.autosaver.discard)
         self._writing.failed.connect(self.failed.emit)
         self._writing.start()
+
+    def _autosave(self, preview: Preview) -> None:
+        """Keep corrections on disk from now on, and offer those that a crash left there."""
+        name, shape = preview.result.part.name, preview.prediction.shape
+        self.autosaver = Autosaver(name, self)
+        self.autosaver.failed.connect(self.failed.emit)
+        assert self.tools.corrector is not None
+        self.tools.corrector.edited.connect(self.autosaver.changed)
+        self._lost = find_lost(name, shape)
+        self.restore_button.setVisible(self._lost is not None)
+
+    def _restore(self) -> None:
+        if self._lost is None or self.tools.corrector is None:
+            return
+        try:
+            corrected = load(self._lost)
+        except ValueError as error:
+            self.failed.emit(str(error))
+            return
+        self.tools.corrector.restore(corrected)
+        self.restore_button.hide()
+        assert self.autosaver is not None
+        # The old file goes only after the new one is there.
+        self.autosaver.replaces(self._lost)
 
     def _name(self) -> str:
         return self.preview.layer.name if self.preview is not None else "cells"
