@@ -21,8 +21,12 @@ demo: $(VENV)/installed-base
 	$(BIN)/napari-dinocell segment src/napari_dinocell/resources/samples --output out \
 		--overlay --csv --overwrite
 
+# Where the libraries of a display are not installed, the pytest plugins of Qt and napari would stop
+# all tests, not only those of the viewer.
 test: $(VENV)/installed-dev
-	OMP_NUM_THREADS=1 $(BIN)/python -m pytest -n $(JOBS) --dist loadfile $(TESTS)
+	OMP_NUM_THREADS=1 $(BIN)/python -m pytest -n $(JOBS) --dist loadfile $(TESTS) \
+		$(shell $(BIN)/python -c 'import qtpy.QtWidgets, napari.utils' 2>/dev/null \
+			|| echo "-p no:pytest-qt -p no:napari")
 
 lint: $(VENV)/installed-dev
 	$(BIN)/ruff check .

@@ -11,16 +11,22 @@ import pytest
 sys.path.insert(0, str(Path(__file__).resolve().parent.parent / "core"))
 
 INSTALL = (
-    "apt-get install -y --no-install-recommends xvfb xauth libgl1-mesa-dri libegl1 "
-    "libxkbcommon-x11-0 libxcb-cursor0 libxcb-icccm4 libxcb-image0 libxcb-keysyms1 "
-    "libxcb-render-util0 libxcb-shape0 && xvfb-run -a make test"
+    "apt-get install -y --no-install-recommends xvfb xauth libgl1 libegl1 libgl1-mesa-dri "
+    "libdbus-1-3 libfontconfig1 libxkbcommon-x11-0 libxcb-cursor0 libxcb-icccm4 libxcb-image0 "
+    "libxcb-keysyms1 libxcb-randr0 libxcb-render-util0 libxcb-shape0 libxcb-xinerama0 "
+    "libxcb-xkb1 && xvfb-run -a make test"
 )
 
 
 def missing():
     """Why the viewer tests cannot run here, as one sentence; empty if they can."""
-    if importlib.util.find_spec("napari") is None or importlib.util.find_spec("qtpy") is None:
-        return "The viewer tests need napari and Qt: pip install 'napari-dinocell[napari]'."
+    if any(importlib.util.find_spec(name) is None for name in ("napari", "qtpy", "pytestqt")):
+        return "The viewer tests need napari, Qt and pytest-qt: make test installs them."
+    try:
+        importlib.import_module("qtpy.QtWidgets")
+        importlib.import_module("napari.layers")
+    except (ImportError, OSError, RuntimeError) as error:
+        return f"Qt cannot be loaded ({error}); for the viewer tests run: {INSTALL}"
     if sys.platform.startswith("linux") and not (
         os.environ.get("DISPLAY") or os.environ.get("WAYLAND_DISPLAY")
     ):
@@ -30,7 +36,7 @@ def missing():
 
 WHY_NOT = missing()
 if WHY_NOT:
-    collect_ignore_glob = ["test_viewer_*.py"]
+    collect_ignore_glob = ["test_viewer_*.py", "test_manifest.py"]
 
 
 @pytest.fixture
