@@ -50,6 +50,18 @@ def test_the_table_has_a_row_for_every_label_at_its_own_number(segmented, wait):
     wait(lambda: layer.features["area"].notna().sum() == len(np.unique(layer.data)) - 1)
 
 
+def test_the_distance_map_lies_below_the_cells_and_is_what_they_are_cut_from(segmented):
+    viewer, panel = segmented(discs(), scale=(2, 3), translate=(4, 5))
+    panel.results.map_button.click()
+    names = [layer.name for layer in viewer.layers]
+    assert names == ["image", "image distance map", "image cells"]
+    shown = viewer.layers["image distance map"]
+    np.testing.assert_array_equal(shown.translate, (4, 5))
+    peak = panel.preview.peak * 65535
+    cells = viewer.layers["image cells"].data
+    assert all(shown.data[cells == cell].max() > peak for cell in np.unique(cells[cells > 0]))
+
+
 def test_exported_labels_hold_corrected_and_other_cells_with_pixel_size(corrected, wait, tmp_path):
     viewer, panel = corrected
     saved = panel.results.autosaver.path

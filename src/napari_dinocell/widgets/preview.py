@@ -167,6 +167,14 @@ class Preview(QObject):
         """Cut the plane in view again, after the corrected layer was changed."""
         self._draw()
 
+    def map(self) -> npt.NDArray[np.uint16]:
+        """Distance map with the axes of the labels, 65535 for 1."""
+        prediction = self.prediction
+        whole = np.zeros(prediction.shape, np.uint16)
+        for plane in range(prediction.n_planes):
+            plane_view(whole, prediction, plane)[...] = prediction.maps[plane]
+        return whole
+
     def shown_plane(self, plane: int) -> npt.NDArray[np.int32]:
         """What the layer shows of one plane if nobody painted into it; needs its tree at hand."""
         assert self._tree is not None

@@ -34,12 +34,17 @@ class ResultPanel(QWidget):
 
     def __init__(self, viewer: Any, parent: QWidget | None = None) -> None:
         super().__init__(parent)
+        self.viewer = viewer
         self.preview: Preview | None = None
         self.sliders = ThresholdSliders()
         self.figures = text_line("Figures")
         self.tools = EditTools(viewer)
         self.export_button = ExportButton(self.export, self._name)
         self._writing: Job | None = None
+        self.map_button = QPushButton("Show distance map")
+        self.map_button.setToolTip("What the thresholds cut: 0 outside, highest amid a cell.")
+        self.map_button.clicked.connect(self._show_map)
+        self.map_button.setEnabled(False)
         self.restore_button = QPushButton("Restore lost corrections")
         self.restore_button.setToolTip("napari ended before they were exported.")
         self.restore_button.clicked.connect(self._restore)
@@ -53,6 +58,7 @@ class ResultPanel(QWidget):
             self.figures,
             self.tools,
             self.restore_button,
+            self.map_button,
             self.export_button,
         ):
             layout.addWidget(widget)
@@ -73,6 +79,7 @@ class ResultPanel(QWidget):
         self._autosave(preview)
         self._show_thresholds()
         self.sliders.setEnabled(True)
+        self.map_button.setEnabled(True)
         self.export_button.setEnabled(True)
 
     def export(self, kind: str, path: Path) -> None:
@@ -117,6 +124,21 @@ class ResultPanel(QWidget):
         # The old file goes only after the new one is there.
         self.autosaver.replaces(self._lost)
 
+    def _show_map(self) -> None:
+        """Add the distance map of all planes as an image, below the cells."""
+        if self.preview is None:
+            return
+        preview, viewer = self.preview, self.viewer
+        layer = viewer.add_image(
+            preview.map(),
+            name=preview.layer.name.removesuffix(" cells") + " distance map",
+            contrast_limits=(0, 65535),
+            colormap="magma",
+            **preview.result.part.placement.options(),
+        )
+        viewer.layers.move(viewer.layers.index(layer), viewer.layers.index(preview.layer))
+        viewer.layers.selection.active = preview.layer
+
     def _name(self) -> str:
         return self.preview.layer.name if self.preview is not None else "cells"
 
@@ -147,6 +169,7 @@ class ResultPanel(QWidget):
     def _detach(self) -> None:
         self.preview = None
         self.sliders.setEnabled(False)
+        self.map_button.setEnabled(False)
         self.export_button.setEnabled(False)
         self.figures.setText("")
 
