@@ -29,7 +29,7 @@ class DataSettings(Section):
     """Where labeled images come from."""
 
     source: str = Field(
-        description="folder with an index.csv, folder of images and labels, or YAML manifest"
+        description="folder with an index.csv, of images and labels, YAML manifest or COCO JSON"
     )
     sets: dict[str, float] | None = Field(
         None,

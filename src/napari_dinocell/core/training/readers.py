@@ -34,8 +34,9 @@ def read_labeled(
     Parameters
     ----------
     source : str or Path
-        A folder with an index.csv, a YAML manifest, a data set of the Cell Tracking Challenge, or
-        a folder of images and labels (see `read_folder`).
+        A folder with an index.csv, a YAML manifest, a COCO file as LIVECell's (.json; its images
+        lie in folders beside it), a data set of the Cell Tracking Challenge, or a folder of images
+        and labels (see `read_folder`).
     split : str
         Which rows of an index.csv to take; the other kinds know no splits.
     weights, sets : optional
@@ -51,6 +52,8 @@ def read_labeled(
         return read_index(source, split, sets=sets, weights=weights)
     if source.suffix.lower() in {".yaml", ".yml"}:
         dataset = read_manifest(source)
+    elif source.suffix.lower() == ".json":
+        dataset = LabeledDataset(read_coco(source, source.parent))
     elif any(source.glob("[0-9][0-9]_[GS]T")):
         dataset = LabeledDataset(read_challenge(source))
     else:
