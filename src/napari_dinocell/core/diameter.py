@@ -20,7 +20,6 @@ __all__ = ["estimate_scaling", "scaling_for_diameter", "scaling_for_pixel_size"]
 MapOf = Callable[[PlaneLike], npt.NDArray[np.floating[Any]]]
 
 _SCALES = (2.0, 1.0, 0.5, 0.25)
-_SIDE = 448  # px of the network that are looked at per scale: 2 x 2 tiles
 _OVERVIEW = 256
 _NOT_WORTH_IT = 1.2  # an estimate nearer to the model's diameter than this changes nothing
 _LEAST_SCALE, _LARGEST_SCALE = 1 / 64, 16.0
@@ -69,8 +68,8 @@ def estimate_scaling(planes: Iterable[PlaneLike], card: ModelCard, map_of: MapOf
 
     Notes
     -----
-    Looks at the part with most structure, at 2, 1, 1/2 and 1/4 of the size, in windows of at most
-    448 px of the network. A scale counts by the area of its cells times their mean map, and less
+    Looks at the part with most structure, at 2, 1, 1/2 and 1/4 of the size, in windows of one tile
+    of the network. A scale counts by the area of its cells times their mean map, and less
     the more their median diameter differs from the model's. The winner's diameter is measured
     again at the scale that it implies, if that is off by more than a fifth.
     """
@@ -111,7 +110,7 @@ def _look(
 ) -> tuple[float, float, int]:
     """Score of a scale, and the median diameter (px of the image) and number of its cells."""
     scaled = ScaledPlane(plane, scale)
-    window = _window(scaled.shape[:2], center)
+    window = _window(scaled.shape[:2], center, card.tile)
     cut = flood(map_of(cast(PlaneLike, scaled[window]))).cut(
         card.peak, card.fill, min_area=card.min_area, min_prominence=card.min_prominence
     )
@@ -132,10 +131,10 @@ def _diameters(cut: Cut) -> npt.NDArray[np.float64]:
     return 2.0 * np.sqrt(areas / np.pi)
 
 
-def _window(shape: tuple[int, ...], center: tuple[float, float]) -> tuple[slice, slice]:
+def _window(shape: tuple[int, ...], center: tuple[float, float], tile: int) -> tuple[slice, slice]:
     parts = []
     for length, middle in zip(shape, center, strict=True):
-        side = min(length, _SIDE)
+        side = min(length, tile)
         start = round(min(max(middle * length - side / 2, 0), length - side))
         parts.append(slice(start, start + side))
     return parts[0], parts[1]
