@@ -40,9 +40,9 @@ class Parameters:
     min_area: int = 20
 
 
-SMOOTHINGS = (0.5, 1.0, 2.0)
-SPACINGS = (4, 8, 14, 22)
-MIN_AREAS = (0, 10, 20, 40, 80, 160)
+SMOOTHINGS = (0.5, 1.0, 2.0, 4.0)
+SPACINGS = (2, 4, 6, 8, 11, 14, 22, 32)
+MIN_AREAS = (0, 10, 20, 40, 80, 160, 320)
 
 
 def segment(plane: np.ndarray, parameters: Parameters) -> np.ndarray:
