@@ -37,6 +37,7 @@ __all__ = ["run_request"]
 _log = logging.getLogger("napari_dinocell.batch")
 
 AUTO = "auto"
+LINKING = {"link": "along", "link_overlap": "min_overlap", "link_gap": "gap"}
 THRESHOLDS = ("peak", "fill", "min_area", "min_prominence")
 PER_FILE = ("thresholds", "normalization", "scaling", "notes")
 # What one image can do wrong. Anything else is a fault of ours or of the machine and ends the run.
@@ -185,9 +186,11 @@ class _Run:
     def _finish(self, job: Job, image: Image, prediction: Prediction, start: float) -> None:
         settings = self._settings
         thresholds = {name: getattr(settings, name) for name in THRESHOLDS}
+        options = {keyword: getattr(settings, name) for name, keyword in LINKING.items()}
+        linking = {key: value for key, value in options.items() if value is not None}
         with prediction:
             figures = write_results(
-                job, image, prediction, self._kinds, thresholds, settings.channel
+                job, image, prediction, self._kinds, thresholds, settings.channel, linking
             )
             provenance = prediction.provenance(**thresholds)
         seconds = time.perf_counter() - start

@@ -48,6 +48,10 @@ class Settings(BaseModel):
     min_area: int | None = Field(None, ge=0)
     """px."""
     min_prominence: float | None = Field(None, ge=0, le=1)
+    link: Literal["z", "t", "zt"] | None = None
+    """Along which axes one cell keeps one id."""
+    link_overlap: float | None = Field(None, gt=0, le=1)
+    link_gap: int | None = Field(None, ge=0)
     batch: int | None = Field(None, ge=1)
     """Tiles at once."""
 

@@ -121,6 +121,10 @@ def make_request(
         raise ValueError(
             f"--peak {settings.peak} is not above --fill {settings.fill}; peak must be larger."
         )
+    if settings.link is None and (settings.link_overlap, settings.link_gap) != (None, None):
+        raise ValueError(
+            "--link-overlap and --link-gap need --link: give z, t or zt, or leave them out."
+        )
     if inputs:
         sources = collect(inputs, recursive=recursive, avoid=output)
     elif earlier is not None:

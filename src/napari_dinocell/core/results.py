@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import logging
-from collections.abc import Collection, Mapping
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass, replace
 from itertools import islice
 from typing import Any
@@ -15,6 +15,7 @@ from napari_dinocell.core.axes import planes
 from napari_dinocell.core.exports import write_labels, write_table
 from napari_dinocell.core.images import Image
 from napari_dinocell.core.instances import Cut
+from napari_dinocell.core.link import link
 from napari_dinocell.core.measure import Table, measure, summary
 from napari_dinocell.core.overlay import write_overlay
 from napari_dinocell.core.regions import write_geojson, write_rois
@@ -35,7 +36,7 @@ class Figures:
     Attributes
     ----------
     count : int
-        Cells; in a stack, cells of all planes together.
+        Cells; in a stack cells of all planes together, or objects where planes were linked.
     summary : dict of str to float
         As `measure.summary`.
     """
@@ -51,10 +52,12 @@ def write_results(
     kinds: Collection[str],
     thresholds: Mapping[str, Any],
     channel: int | str | None = None,
+    linking: Mapping[str, Any] | None = None,
 ) -> Figures:
     """Cut the prediction, measure it and write the wanted files, the labels last.
 
-    Ids in the files are 1, 2, ... in each plane, in the order of the cells' heights.
+    Ids in the files are 1, 2, ... in each plane, in the order of the cells' heights; where planes
+    are linked, those of `link.link`, and a table has one row for each cell in each plane.
 
     Parameters
     ----------
@@ -69,9 +72,13 @@ def write_results(
         Keywords of `Prediction.cut`.
     channel : int, str or None
         The channel that was segmented; drawn in the overlay.
+    linking : mapping, optional
+        Keywords of `link.link`; nothing is linked without.
 
     Raises
     ------
+    ValueError
+        If planes are to be linked along an axis that the image does not have.
     OutputFileError
         If a file cannot be written; those before it are complete.
     """
@@ -83,6 +90,9 @@ def write_results(
         table = _all_columns(cut, image, number, prediction) if "table" in kinds else _area(cut)
         position = {_AXIS_COLUMNS[axis]: np.full(len(cut.ids), at) for axis, at in index.items()}
         tables.append({**position, **table})
+    count = sum(len(table["label"]) for table in tables)
+    if linking:
+        labels, count = _linked(labels, prediction, tables, linking)
     whole: Table = {name: np.concatenate([t[name] for t in tables]) for name in tables[0]}
     job.labels.parent.mkdir(parents=True, exist_ok=True)
     if "table" in kinds:
@@ -100,7 +110,23 @@ def write_results(
     write_labels(job.labels, labels, prediction.axes, image.pixel_size_um)
     height, width = (image.shape[image.axes.index(letter)] for letter in "YX")
     figures = summary(whole, (prediction.n_planes * height, width), image.pixel_size_um)
-    return Figures(len(whole["label"]), figures)
+    return Figures(count, figures | {"count": float(count)})
+
+
+def _linked(
+    labels: npt.NDArray[np.int32],
+    prediction: Prediction,
+    tables: Sequence[Table],
+    linking: Mapping[str, Any],
+) -> tuple[npt.NDArray[np.int32], int]:
+    """Linked labels and the number of objects; the tables' ids are changed in place."""
+    linked = link(labels, prediction.axes, **linking)
+    for number, table in enumerate(tables):
+        names = np.zeros(int(table["label"].max(initial=0)) + 1, np.int32)
+        before, after = (_plane_view(x, prediction, number) for x in (labels, linked.labels))
+        names[before] = after
+        table["label"] = names[table["label"]]
+    return linked.labels, linked.count
 
 
 def _consecutive(cut: Cut) -> Cut:

@@ -67,6 +67,22 @@ def segment(
         float | None,
         typer.Option(help="Least height above a neighbor's saddle.", rich_help_panel=_RESULT),
     ] = None,
+    link: Annotated[
+        str | None,
+        typer.Option(
+            help="One id per cell along z, t or zt (3-D objects in time).", rich_help_panel=_RESULT
+        ),
+    ] = None,
+    link_overlap: Annotated[
+        float | None,
+        typer.Option(
+            help="Least share of the smaller cell on the larger.", rich_help_panel=_RESULT
+        ),
+    ] = None,
+    link_gap: Annotated[
+        int | None,
+        typer.Option(help="Planes in which a cell may be missing.", rich_help_panel=_RESULT),
+    ] = None,
     overlay: Annotated[
         bool, typer.Option("--overlay", help="Outlines on the image.", rich_help_panel=_OUTPUT)
     ] = False,
@@ -143,6 +159,9 @@ def segment(
         "fill": fill,
         "min_area": min_area,
         "min_prominence": min_prominence,
+        "link": link,
+        "link_overlap": link_overlap,
+        "link_gap": link_gap,
         "batch": batch,
     }
     if output is None:
