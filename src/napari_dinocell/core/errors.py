@@ -18,3 +18,7 @@ class ModelFileError(ValueError):
 
 class OutputFileError(OSError):
     """A result cannot be written; nothing half-written was left."""
+
+
+class StreamError(OSError):
+    """Fields for pre-training cannot be streamed: no answer, or too many of them are broken."""

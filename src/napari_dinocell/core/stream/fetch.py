@@ -1,0 +1,219 @@
+"""Get an object's planes: from the cache or the store, with retries around everything that can fail.
+
+A request that was refused, a body that broke off, bytes that do not match their checksum and planes
+that are damaged are all tried again, after a pause drawn evenly from 0 to a bound that doubles
+("full jitter": a crowd of processes then does not come back at one moment).
+"""
+
+import logging
+import random
+import time
+from dataclasses import dataclass
+from threading import Event, Lock
+from typing import Any, NoReturn
+
+from numpy.typing import NDArray
+
+from napari_dinocell.core.errors import StreamError
+
+from .cache import DiskCache
+from .counters import Counters
+from .decode import DamagedError, PlaneChecks, decode
+from .stores import BUSY, DENIED, FetchError, Store
+
+_log = logging.getLogger(__name__)
+
+
+@dataclass(frozen=True)
+class RetryPolicy:
+    """How often and how long an object is asked for.
+
+    Attributes
+    ----------
+    n_tries : int
+        After so many an object counts as broken, if the store answers other requests meanwhile.
+        That the store asks to slow down is not counted.
+    n_damaged : int
+        The same for bytes that arrived but are no image.
+    base_s, cap_s : float
+        The pause before try i + 1 is drawn from [0, min(cap, base * 2^i)].
+    patience_s : float
+        How long to wait for a store that answers nothing at all, before the run stops.
+    """
+
+    n_tries: int = 5
+    n_damaged: int = 2
+    base_s: float = 0.5
+    cap_s: float = 20.0
+    patience_s: float = 600.0
+
+
+def fetch_bytes(store: Store, address: str, policy: RetryPolicy | None = None) -> bytes:
+    """Bytes of one object that is no image, such as a table.
+
+    Raises
+    ------
+    FetchError
+        If it does not exist, or all tries failed.
+    """
+    policy = policy or RetryPolicy()
+    for attempt in range(policy.n_tries):
+        try:
+            return store.get(address).data
+        except FetchError as error:
+            if error.is_permanent or attempt == policy.n_tries - 1:
+                raise
+            time.sleep(random.uniform(0, min(policy.cap_s, policy.base_s * 2**attempt)))
+    raise AssertionError("unreachable")
+
+
+class BrokenObjectError(Exception):
+    """An object that stays unreadable although its store works; replace its field."""
+
+    def __init__(self, kind: str, message: str) -> None:
+        super().__init__(message)
+        self.kind = kind
+
+
+class Fetcher:
+    """Planes of objects, for any number of threads.
+
+    Parameters
+    ----------
+    store : Store
+    cache : DiskCache, optional
+        Only what passed all checks gets into it.
+    counters : Counters, optional
+    policy : RetryPolicy, optional
+    checks : PlaneChecks, optional
+    """
+
+    def __init__(
+        self,
+        store: Store,
+        *,
+        cache: DiskCache | None = None,
+        counters: Counters | None = None,
+        policy: RetryPolicy | None = None,
+        checks: PlaneChecks | None = None,
+    ) -> None:
+        self._store, self._cache = store, cache
+        self.counters = counters or Counters()
+        self._policy, self._checks = policy or RetryPolicy(), checks or PlaneChecks()
+        self._jitter = random.Random()  # pauses need no seed: no sample depends on them
+        self._stopped = Event()
+        self._health = Lock()
+        self._last_success = -1.0
+        self._good_address = ""
+
+    def stop(self) -> None:
+        """Make every fetch that waits or starts from now on end with StreamError."""
+        self._stopped.set()
+
+    def planes(self, address: str) -> NDArray[Any]:
+        """Planes (C, Y, X) of one object, checked.
+
+        Raises
+        ------
+        BrokenObjectError
+            If the object cannot be read although its store works.
+        StreamError
+            If the store does not answer or let us in, or `stop` was called.
+        """
+        cached = self._from_cache(address)
+        if cached is not None:
+            return cached
+        begin, n_failed, n_damaged, attempt = time.monotonic(), 0, 0, 0
+        while True:
+            if self._stopped.is_set():
+                raise StreamError("Streaming was stopped.")
+            try:
+                return self._once(address)
+            except FetchError as error:
+                self.counters.add(f"errors/{error.kind}")
+                if error.is_permanent:
+                    self._give_up(error)
+                n_failed += error.kind != BUSY  # which says nothing about the object
+                waited = time.monotonic() - begin
+                if n_failed >= self._policy.n_tries or waited > self._policy.patience_s:
+                    self._give_up_or_wait(error, begin)
+            except DamagedError as error:
+                self.counters.add(f"errors/{error.kind}")
+                n_damaged += 1
+                if n_damaged >= self._policy.n_damaged:
+                    raise BrokenObjectError(error.kind, str(error)) from error
+            attempt += 1
+            self._pause(attempt)
+
+    def _from_cache(self, address: str) -> NDArray[Any] | None:
+        if self._cache is None:
+            return None
+        data = self._cache.get(address)
+        self.counters.add("cache_misses" if data is None else "cache_hits")
+        if data is None:
+            return None
+        try:
+            planes = decode(data, address)
+            self._checks.check(planes, address)
+        except DamagedError as error:  # written by an older version, or with other checks
+            self.counters.add(f"errors/cached {error.kind}")
+            self._cache.discard(address)
+            return None
+        return planes
+
+    def _once(self, address: str) -> NDArray[Any]:
+        self.counters.add("requests")
+        fetched = self._store.get(address)
+        self.counters.add("bytes", len(fetched.data))
+        with self._health:
+            self._last_success, self._good_address = time.monotonic(), address
+        planes = decode(fetched.data, address)
+        self._checks.check(planes, address)
+        if not fetched.is_verified:
+            self.counters.add("unverified")
+        if self._cache is not None and not self._cache.put(address, fetched.data):
+            self.counters.add("cache_errors")
+        return planes
+
+    def _give_up(self, error: FetchError) -> NoReturn:
+        """End with a broken object, or with the whole store if it has shut us out."""
+        if error.kind == DENIED and not (self._good_address and self._is_up()):
+            raise StreamError(
+                f"The store refuses access ({error}); check credentials and address."
+            ) from error
+        raise BrokenObjectError(error.kind, str(error)) from error
+
+    def _give_up_or_wait(self, error: FetchError, begin: float) -> None:
+        """Tell a broken object from a store that is down: the first is given up, not the second."""
+        with self._health:
+            has_answered, is_new = self._last_success > begin, not self._good_address
+        if is_new:
+            raise StreamError(
+                f"Nothing could be read so far; the last error was {error.kind}: {error}. Check "
+                "address, endpoint, credentials and network."
+            ) from error
+        if error.kind != BUSY and (has_answered or self._is_up()):
+            raise BrokenObjectError(error.kind, str(error)) from error
+        waited = time.monotonic() - begin
+        if waited > self._policy.patience_s:
+            raise StreamError(
+                f"The store has not answered for {waited:.0f} s ({error.kind}: {error}); the run "
+                "stops here and can go on from its last checkpoint."
+            ) from error
+        _log.warning("No answer for %.0f s (%s); waiting for the store.", waited, error.kind)
+
+    def _is_up(self) -> bool:
+        """Ask once for something that could be read before."""
+        try:
+            self.counters.add("requests")
+            self._store.get(self._good_address)
+        except FetchError as error:
+            self.counters.add(f"errors/{error.kind}")
+            return False
+        with self._health:
+            self._last_success = time.monotonic()
+        return True
+
+    def _pause(self, attempt: int) -> None:
+        bound = min(self._policy.cap_s, self._policy.base_s * 2.0 ** min(attempt - 1, 20))
+        self._stopped.wait(self._jitter.uniform(0, bound))

@@ -1,0 +1,177 @@
+"""What happens to a field that stays broken: it is written down, and another takes its place.
+
+The other field is a function of (seed, broken field, attempt): not of time, nor of what happens to
+other samples. Replacements are part of a checkpoint, because the field may be readable again when
+the run goes on, which must then not change its samples.
+"""
+
+import json
+import logging
+import os
+from collections import deque
+from hashlib import sha256
+from pathlib import Path
+from threading import Lock
+from typing import Any
+
+from napari_dinocell.core.errors import StreamError
+
+from .counters import Counters
+from .fetch import BrokenObjectError
+from .fields import Field, FieldReader
+from .locks import file_lock
+from .manifest import Manifest
+from .records import FieldRecord
+
+_log = logging.getLogger(__name__)
+_MOST_ATTEMPTS = 100
+_FEW = 4  # so many broken fields say nothing about their share
+_RECENT = 1000  # fields; a store that breaks late in a run is noticed as fast as at its start
+
+
+def replacement(seed: int, field_id: str, attempt: int, n_fields: int) -> int:
+    """Row that stands in for a broken field at the given attempt, counted from 1."""
+    digest = sha256(f"{seed}/{field_id}/{attempt}".encode()).digest()
+    return int.from_bytes(digest[:8]) % n_fields
+
+
+class Substitutes:
+    """Reads fields and replaces the broken ones; for any number of threads.
+
+    Parameters
+    ----------
+    manifest : Manifest
+    reader : FieldReader
+    seed : int
+    quarantine : path, optional
+        JSON lines, one per broken field, which processes of a run may share; its fields are not
+        tried again.
+    most_broken : float
+        When a larger share of the last 1000 fields is broken (and more than four are), streaming
+        stops.
+    """
+
+    def __init__(
+        self,
+        manifest: Manifest,
+        reader: FieldReader,
+        *,
+        seed: int,
+        quarantine: str | Path | None = None,
+        most_broken: float = 0.05,
+    ) -> None:
+        self._manifest, self._reader, self._seed = manifest, reader, seed
+        self._file = None if quarantine is None else Path(quarantine)
+        self._most_broken = most_broken
+        self._lock = Lock()
+        self._broken = self._read_file()
+        self._replaced: dict[str, str] = {}
+        self._rows: dict[str, int] = {}
+        self._recent: deque[bool] = deque(maxlen=_RECENT)  # whether a field was broken
+
+    def read(self, row: int) -> Field:
+        """The field of a row of the manifest, or the one that replaces it.
+
+        Raises
+        ------
+        StreamError
+            If too many fields are broken, or the store does not answer.
+        """
+        wanted = self._manifest[row]
+        record = self._known(wanted)
+        for attempt in range(1, _MOST_ATTEMPTS):
+            if record.id not in self._broken:
+                try:
+                    field = self._reader.read(record)
+                except BrokenObjectError as error:
+                    self._condemn(record, error)
+                else:
+                    self._accept(wanted, record)
+                    return field
+            n = len(self._manifest)
+            record = self._manifest[replacement(self._seed, wanted.id, attempt, n)]
+        raise StreamError(
+            f"{_MOST_ATTEMPTS} fields in a row are in the quarantine {self._file}; if they can be "
+            "read again, delete the file."
+        )
+
+    @property
+    def counters(self) -> Counters:
+        """What is counted while reading."""
+        return self._reader.fetcher.counters
+
+    @property
+    def manifest_sha256(self) -> str:
+        """Hash of the manifest that the rows are of."""
+        return self._manifest.sha256
+
+    def stop(self) -> None:
+        """End the reader's threads."""
+        self._reader.close()
+
+    def state(self) -> dict[str, str]:
+        """Ids of replaced fields and of those that stand in for them."""
+        with self._lock:
+            return dict(self._replaced)
+
+    def load_state(self, replaced: dict[str, str]) -> None:
+        """Use these replacements from now on, where the manifest has both fields."""
+        named = {*replaced, *replaced.values()}
+        rows = {r.id: row for row, r in enumerate(self._manifest) if r.id in named} if named else {}
+        with self._lock:
+            self._replaced = {a: b for a, b in replaced.items() if a in rows and b in rows}
+            self._rows = {new: rows[new] for new in self._replaced.values()}
+
+    def _known(self, wanted: FieldRecord) -> FieldRecord:
+        with self._lock:
+            row = self._rows.get(self._replaced.get(wanted.id, ""))
+        return wanted if row is None else self._manifest[row]
+
+    def _accept(self, wanted: FieldRecord, record: FieldRecord) -> None:
+        self.counters.add("fields")
+        with self._lock:
+            self._recent.append(False)
+            is_new = record.id != wanted.id and self._replaced.get(wanted.id) != record.id
+            if is_new:
+                self._replaced[wanted.id] = record.id
+        if is_new:
+            self.counters.add("replaced")
+            _log.warning("Field %s is replaced by %s.", wanted.id, record.id)
+
+    def _condemn(self, record: FieldRecord, error: BrokenObjectError) -> None:
+        with self._lock:
+            if record.id in self._broken:
+                return
+            self._broken.add(record.id)
+            self._recent.append(True)
+            self._write(record, error)
+            n_broken, n_tried = sum(self._recent), len(self._recent)
+        self.counters.add("fields")
+        _log.warning("Field %s is broken (%s): %s", record.id, error.kind, error)
+        if n_broken > _FEW and n_broken > self._most_broken * n_tried:
+            kinds = self.counters.errors
+            counts = ", ".join(f"{kind} {n:.0f}" for kind, n in sorted(kinds.items()))
+            raise StreamError(
+                f"{n_broken} of the last {n_tried} fields are broken (errors so far: {counts}; the "
+                f"last: {error}), more than the allowed share of {self._most_broken:g}; check the "
+                "manifest and the bucket, or allow a larger share."
+            ) from error
+
+    def _read_file(self) -> set[str]:
+        if self._file is None or not self._file.exists():
+            return set()
+        lines = self._file.read_text(encoding="utf-8").splitlines()
+        return {json.loads(line)["field"] for line in lines if line.endswith("}")}
+
+    def _write(self, record: FieldRecord, error: BrokenObjectError) -> None:
+        if self._file is None:
+            return
+        entry: dict[str, Any] = {"field": record.id, "kind": error.kind, "error": str(error)}
+        self._file.parent.mkdir(parents=True, exist_ok=True)
+        with file_lock(self._file.with_name(f"{self._file.name}.lock")):
+            if record.id in self._read_file():
+                return
+            with self._file.open("a", encoding="utf-8") as stream:
+                stream.write(json.dumps(entry) + "\n")
+                stream.flush()
+                os.fsync(stream.fileno())
