@@ -8,6 +8,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from hypothesis.extra.numpy import arrays
 
+from napari_dinocell.core.errors import Cancelled
 from napari_dinocell.core.link import Linker, link
 
 SHAPE = (7, 9)
@@ -229,3 +230,20 @@ def test_every_type_of_labels_is_taken(dtype):
     if np.dtype(dtype).itemsize > 2:
         stack[1] *= np.iinfo(dtype).max // 2
         assert link(stack, "TYX", "t").count == 1
+
+
+def test_a_link_tells_how_far_it_is_and_stops_when_asked():
+    stack = np.ones((2, 3, 5, 5), int)
+    steps = []
+    link(stack, "TZYX", "zt", progress=lambda *step: steps.append(step))
+    assert steps == [(done, 8) for done in range(1, 9)]
+    steps.clear()
+    with pytest.raises(Cancelled):
+        link(
+            stack,
+            "TZYX",
+            "z",
+            progress=lambda *step: steps.append(step),
+            cancel=lambda: len(steps) == 2,
+        )
+    assert steps == [(1, 6), (2, 6)]

@@ -8,11 +8,11 @@ import math
 import sys
 import time
 from collections import deque
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from datetime import UTC, datetime
 from importlib.metadata import version
 from pathlib import Path
-from typing import Protocol
+from typing import Any, Protocol
 
 from napari_dinocell.core.console import sentence
 from napari_dinocell.core.errors import OutputFileError
@@ -60,7 +60,12 @@ class Watch(Protocol):
 
 
 def run_request(
-    request: Request, todo: Sequence[Job], *, overwrite: bool, watch: Watch
+    request: Request,
+    todo: Sequence[Job],
+    *,
+    overwrite: bool,
+    watch: Watch,
+    cancel: Callable[[], bool] | None = None,
 ) -> RunRecord:
     """Segment the inputs in `todo` and write their results, the run record and the summary.
 
@@ -72,6 +77,8 @@ def run_request(
     overwrite : bool
         Whether results of other settings in the output folder may be given up.
     watch : Watch
+    cancel : callable, optional
+        Asked between batches of tiles whether to stop.
 
     Returns
     -------
@@ -85,8 +92,8 @@ def run_request(
         run that is repeated.
     OutputFileError
         If the output folder cannot be written to, or the disk is full.
-    KeyboardInterrupt
-        As it comes; finished files and the record are whole.
+    Cancelled, KeyboardInterrupt
+        As they come; finished files and the record are whole.
     """
     request.output.mkdir(parents=True, exist_ok=True)
     settings = request.settings
@@ -95,14 +102,19 @@ def run_request(
     record = _new_record(request, segmenter)
     record = _with_earlier_files(record, request.output / RUN_FILE, overwrite=overwrite)
     record.write(request.output / RUN_FILE)  # also shows whether the folder can be written to
-    return _Run(request, segmenter, record, watch).segment(todo)
+    return _Run(request, segmenter, record, watch, cancel).segment(todo)
 
 
 class _Run:
     """One call: reads, segments and writes group by group, and keeps the record."""
 
     def __init__(
-        self, request: Request, segmenter: Segmenter, record: RunRecord, watch: Watch
+        self,
+        request: Request,
+        segmenter: Segmenter,
+        record: RunRecord,
+        watch: Watch,
+        cancel: Callable[[], bool] | None,
     ) -> None:
         self._output = request.output
         self._kinds = request.kinds
@@ -114,6 +126,12 @@ class _Run:
         self._earlier = {file.source: file for file in earlier}
         self._failed: list[FailedFile] = []
         self._watch = watch
+        settings = request.settings
+        self._how: dict[str, Any] = {
+            "channel": settings.channel,
+            "diameter": settings.diameter,
+            "cancel": cancel,
+        }
         self._saved = time.perf_counter()
 
     def segment(self, todo: Sequence[Job]) -> RunRecord:
@@ -156,13 +174,10 @@ class _Run:
 
     def _segment_group(self, group: list[Opened]) -> None:
         """Together if that works; after an error each alone, which shows whose error it is."""
-        channel, diameter = self._settings.channel, self._settings.diameter
         left = deque(group)
         if len(group) > 1:
             start = time.perf_counter()
-            predictions = self._segmenter.predict_many(
-                [image for _, image in group], channel=channel, diameter=diameter
-            )
+            predictions = self._segmenter.predict_many([image for _, image in group], **self._how)
             try:
                 for prediction in predictions:
                     self._finish(*left[0], prediction, start)
@@ -174,10 +189,7 @@ class _Run:
             start = time.perf_counter()
             try:
                 prediction = self._segmenter.predict(
-                    image,
-                    channel=channel,
-                    diameter=diameter,
-                    progress=self._watch.within_file,
+                    image, progress=self._watch.within_file, **self._how
                 )
                 self._finish(job, image, prediction, start)
             except CONTENT_ERRORS as error:

@@ -19,7 +19,7 @@ farther need a tracker that knows motion, to which these labels can be given.
 from __future__ import annotations
 
 from collections import deque
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -28,6 +28,7 @@ import numpy.typing as npt
 
 from napari_dinocell.core.axes import ArrayLike
 from napari_dinocell.core.axis_names import check_axes
+from napari_dinocell.core.errors import Cancelled
 from napari_dinocell.core.moments import renumber
 from napari_dinocell.core.overlaps import overlap_table
 from napari_dinocell.core.pairing import best_pairs
@@ -60,7 +61,14 @@ class Linked:
 
 
 def link(
-    labels: ArrayLike, axes: str, along: str, *, min_overlap: float = MIN_OVERLAP, gap: int = 0
+    labels: ArrayLike,
+    axes: str,
+    along: str,
+    *,
+    min_overlap: float = MIN_OVERLAP,
+    gap: int = 0,
+    progress: Callable[[int, int], None] | None = None,
+    cancel: Callable[[], bool] | None = None,
 ) -> Linked:
     """Give one id to the cells of neighboring planes that overlap.
 
@@ -79,6 +87,10 @@ def link(
         Least share of the smaller cell of a pair that lies on the larger one, in (0, 1].
     gap : int
         A cell that is not found in up to so many planes in a row keeps its id.
+    progress : callable, optional
+        Told how many planes or stacks of how many are linked.
+    cancel : callable, optional
+        Asked before each of them whether to stop.
 
     Returns
     -------
@@ -91,6 +103,8 @@ def link(
     TypeError, ValueError
         If the labels are not integers, or negative; if the axes do not fit, or lack the one that
         is to be linked; or if a number is out of its range.
+    Cancelled
+        If `cancel` said so.
 
     Examples
     --------
@@ -101,14 +115,25 @@ def link(
     axes = check_axes(axes, len(labels.shape))
     _check(axes, along)
     linked = np.zeros(tuple(int(n) for n in labels.shape), np.int32)
-    count = 0
-    if "z" in along:
-        for stack in _stacks(linked.shape, axes, "Z"):
-            count += _follow(labels, linked, stack, min_overlap, gap)
-    if "t" in along:
-        count, source = 0, linked if along == "zt" else labels
-        for stack in _stacks(linked.shape, axes, "T", whole="Z" if along == "zt" else ""):
-            count += _follow(source, linked, stack, min_overlap, gap)
+    first = (labels, _stacks(linked.shape, axes, along[0].upper()))
+    # The second pass goes through what the first one linked.
+    passes = [first]
+    if along == "zt":
+        passes.append((linked, _stacks(linked.shape, axes, "T", whole="Z")))
+    total = sum(len(stack) for _, stacks in passes for stack in stacks)
+    count = done = 0
+    for source, stacks in passes:
+        count = 0
+        for stack in stacks:
+            linker = Linker(min_overlap=min_overlap, gap=gap)
+            for frame in stack:
+                if cancel is not None and cancel():
+                    raise Cancelled("Cancelled.")
+                linked[frame] = linker.follow(source[frame])
+                done += 1
+                if progress is not None:
+                    progress(done, total)
+            count += linker.count
     return Linked(linked, count)
 
 
@@ -253,27 +278,16 @@ def _check(axes: str, along: str) -> None:
 
 def _stacks(
     shape: Sequence[int], axes: str, along: str, whole: str = ""
-) -> Iterator[list[tuple[int | slice, ...]]]:
+) -> list[list[tuple[int | slice, ...]]]:
     """Keys of the frames of each stack that is linked by itself."""
     outer = [letter for letter in axes if letter in "TZ" and letter not in along + whole]
-    lengths = [shape[axes.index(letter)] for letter in outer]
-    for position in np.ndindex(*lengths):
-        fixed = dict(zip(outer, position, strict=True))
-        yield [
-            tuple(({**fixed, along: at}).get(letter, slice(None)) for letter in axes)
-            for at in range(shape[axes.index(along)])
-        ]
-
-
-def _follow(
-    source: ArrayLike,
-    linked: IntArray,
-    stack: Sequence[tuple[int | slice, ...]],
-    min_overlap: float,
-    gap: int,
-) -> int:
-    """Link one stack; the number of its objects."""
-    linker = Linker(min_overlap=min_overlap, gap=gap)
-    for key in stack:
-        linked[key] = linker.follow(source[key])
-    return linker.count
+    stacks = []
+    for position in np.ndindex(*(shape[axes.index(letter)] for letter in outer)):
+        fixed: dict[str, int] = dict(zip(outer, position, strict=True))
+        stacks.append(
+            [
+                tuple((fixed | {along: at}).get(letter, slice(None)) for letter in axes)
+                for at in range(shape[axes.index(along)])
+            ]
+        )
+    return stacks
