@@ -25,8 +25,8 @@ from .records import FieldRecord
 
 _log = logging.getLogger(__name__)
 _MOST_ATTEMPTS = 100
-_FEW = 4  # so many broken fields say nothing about their share
-_RECENT = 1000  # fields; a store that breaks late in a run is noticed as fast as at its start
+_FEW = 4  # broken fields, which say nothing about their share
+_RECENT = 1000  # fields: enough to judge a share, and few enough to notice a store that breaks late
 
 
 def replacement(seed: int, field_id: str, attempt: int, n_fields: int) -> int:
@@ -47,8 +47,8 @@ class Substitutes:
         JSON lines, one per broken field, which processes of a run may share; its fields are not
         tried again.
     most_broken : float
-        When a larger share of the last 1000 fields is broken (and more than four are), streaming
-        stops.
+        When more than this share of 1000 fields (of all, if there are fewer), and more than four,
+        were replaced among the last 1000, streaming stops.
     """
 
     def __init__(
@@ -88,8 +88,9 @@ class Substitutes:
                 else:
                     self._accept(wanted, record)
                     return field
-            n = len(self._manifest)
-            record = self._manifest[replacement(self._seed, wanted.id, attempt, n)]
+            record = self._manifest[
+                replacement(self._seed, wanted.id, attempt, len(self._manifest))
+            ]
         raise StreamError(
             f"{_MOST_ATTEMPTS} fields in a row are in the quarantine {self._file}; if they can be "
             "read again, delete the file."
@@ -128,40 +129,45 @@ class Substitutes:
         return wanted if row is None else self._manifest[row]
 
     def _accept(self, wanted: FieldRecord, record: FieldRecord) -> None:
-        self.counters.add("fields")
+        is_replaced = record.id != wanted.id
         with self._lock:
-            self._recent.append(False)
-            is_new = record.id != wanted.id and self._replaced.get(wanted.id) != record.id
+            is_new = is_replaced and self._replaced.get(wanted.id) != record.id
             if is_new:
                 self._replaced[wanted.id] = record.id
+            self._recent.append(is_replaced)
+            n_replaced, n_recent = sum(self._recent), len(self._recent)
+        self.counters.add("fields")
         if is_new:
             self.counters.add("replaced")
             _log.warning("Field %s is replaced by %s.", wanted.id, record.id)
+        allowed = self._most_broken * min(_RECENT, len(self._manifest))
+        if is_replaced and n_replaced > max(_FEW, allowed):
+            kinds = sorted(self.counters.errors.items())
+            counts = ", ".join(f"{kind} {n:.0f}" for kind, n in kinds) or "known from before"
+            raise StreamError(
+                f"{n_replaced} of the last {n_recent} fields were broken (errors: {counts}; the "
+                f"last field: {wanted.id}), more than the allowed share of {self._most_broken:g}; "
+                "check the manifest and the bucket, or allow a larger share."
+            )
 
     def _condemn(self, record: FieldRecord, error: BrokenObjectError) -> None:
         with self._lock:
             if record.id in self._broken:
                 return
             self._broken.add(record.id)
-            self._recent.append(True)
             self._write(record, error)
-            n_broken, n_tried = sum(self._recent), len(self._recent)
-        self.counters.add("fields")
         _log.warning("Field %s is broken (%s): %s", record.id, error.kind, error)
-        if n_broken > _FEW and n_broken > self._most_broken * n_tried:
-            kinds = self.counters.errors
-            counts = ", ".join(f"{kind} {n:.0f}" for kind, n in sorted(kinds.items()))
-            raise StreamError(
-                f"{n_broken} of the last {n_tried} fields are broken (errors so far: {counts}; the "
-                f"last: {error}), more than the allowed share of {self._most_broken:g}; check the "
-                "manifest and the bucket, or allow a larger share."
-            ) from error
 
     def _read_file(self) -> set[str]:
         if self._file is None or not self._file.exists():
             return set()
-        lines = self._file.read_text(encoding="utf-8").splitlines()
-        return {json.loads(line)["field"] for line in lines if line.endswith("}")}
+        found = set()
+        for line in self._file.read_text(encoding="utf-8").splitlines():
+            try:
+                found.add(str(json.loads(line)["field"]))
+            except ValueError:  # a line that a killed process did not finish
+                continue
+        return found
 
     def _write(self, record: FieldRecord, error: BrokenObjectError) -> None:
         if self._file is None:
@@ -171,7 +177,12 @@ class Substitutes:
         with file_lock(self._file.with_name(f"{self._file.name}.lock")):
             if record.id in self._read_file():
                 return
-            with self._file.open("a", encoding="utf-8") as stream:
-                stream.write(json.dumps(entry) + "\n")
+            with self._file.open("ab+") as stream:
+                # After a line that a killed process did not finish, begin a new one.
+                if stream.seek(0, os.SEEK_END):
+                    stream.seek(-1, os.SEEK_END)
+                    if stream.read(1) != b"\n":
+                        stream.write(b"\n")
+                stream.write(json.dumps(entry).encode() + b"\n")
                 stream.flush()
                 os.fsync(stream.fileno())
