@@ -86,6 +86,8 @@ class ModelCard(BaseModel):
     """That makes the model again."""
     seed: int | None = None
     scores: dict[str, Any] = {}
+    adaptation: dict[str, Any] = {}
+    """Of an adapted model: its base, and the report of the adaptation."""
     notes: str = ""
 
     @model_validator(mode="after")

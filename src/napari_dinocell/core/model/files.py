@@ -17,6 +17,7 @@ from torch import Tensor, nn
 from napari_dinocell.core.errors import ModelFileError
 from napari_dinocell.core.model.blocks import ConvNorm
 from napari_dinocell.core.model.card import BackboneReference, ModelCard
+from napari_dinocell.core.model.library import encoder_path
 from napari_dinocell.core.model.network import DINOCell, build_network
 from napari_dinocell.core.model.store import (
     SkipInitialization,
@@ -95,7 +96,8 @@ def load_model(
     """Read a model: a bundled name, or the path of a model file.
 
     The backbone is looked for beside the model file, then in `folders`, then among the bundled
-    files; the first whose tensors have the right hash is taken.
+    files, then in the user's library; the first whose tensors have the right hash is taken. It may
+    be a backbone file, or a model file that holds the whole network.
 
     Returns
     -------
@@ -214,10 +216,10 @@ def _find_backbone(
     model: str, reference: BackboneReference, places: Iterable[Path]
 ) -> dict[str, Tensor]:
     differs = None
-    for place in places:
-        path = place / Path(reference.file).name
+    named = [place / Path(reference.file).name for place in places]
+    for path in (*named, encoder_path(reference.sha256)):
         if path.is_file():
-            tensors = to_float32(read_safetensors(path)[0])
+            tensors = _encoder_tensors(read_safetensors(path)[0])
             if tensors_sha256(tensors) == reference.sha256:
                 return tensors
             differs = path
@@ -230,6 +232,16 @@ def _find_backbone(
         f"{model} needs the backbone file {reference.file}, which was not found; "
         "put it beside the model."
     )
+
+
+def _encoder_tensors(tensors: Mapping[str, Tensor]) -> dict[str, Tensor]:
+    """Tensors of a backbone file as they are, of a whole model those of its encoder."""
+    encoder = {
+        key.removeprefix("encoder."): value
+        for key, value in tensors.items()
+        if key.startswith("encoder.")
+    }
+    return to_float32(encoder or tensors)
 
 
 def _card_of(path: Path, header: Mapping[str, str]) -> ModelCard:

@@ -1,0 +1,279 @@
+"""Examples: images with partial labels, and what of them is known at the network's scale.
+
+Unlabeled is unknown. Known are labeled cells, what the user marked as empty (deleted cells above
+all), and everything inside of regions that he declared complete.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+from scipy import ndimage
+
+from napari_dinocell.core.axes import output_axes, output_shape, planes
+from napari_dinocell.core.diameter import scaling_for_diameter, scaling_for_pixel_size
+from napari_dinocell.core.images import Image, image_from_array
+from napari_dinocell.core.intensity import IntensityRange, PlaneLike
+from napari_dinocell.core.job import ImageJob
+from napari_dinocell.core.model.card import ModelCard
+from napari_dinocell.core.rescale import ScaledPlane, scaled_shape
+
+LabelArray = npt.NDArray[np.int32]
+
+_BLOCK = 64  # px at the network's scale: large empty places are held out in blocks of this side
+_KINDS = ("Labels", "Background marks", "Complete regions")
+_MIN_AREA = 4  # px at the network's scale: smaller cells cannot be learned from
+
+
+@dataclass(frozen=True, eq=False)
+class Example:
+    """One plane with what the user knows about it.
+
+    Attributes
+    ----------
+    image : Image or (Y, X) array
+        A single plane; see `examples_of` for stacks. (Y, X, 3) arrays need `Image` with axes YXS.
+    labels : (Y, X) int array
+        Cells that are right. 0 is *unknown*, not background.
+    background : (Y, X) bool or int array, optional
+        Nonzero where there is surely no cell: footprints of deleted cells, marked background.
+    complete_regions : (Y, X) bool or int array, optional
+        Nonzero where every cell is labeled, so that 0 is background there.
+    channel : int or str, optional
+        See `axes.find_channel`.
+    scale : float, optional
+        Pixels of the network per pixel of the image, `Prediction.scale` of the prediction that was
+        corrected.
+    diameter : float, optional
+        Median diameter of the cells, px of the image; where no scale is given.
+    intensity : IntensityRange, optional
+        Normalization, `Prediction.ranges[i]`; by default that of the plane.
+    name : str
+        For messages and the report.
+    """
+
+    image: Image | npt.NDArray[Any]
+    labels: npt.NDArray[np.integer]
+    background: npt.NDArray[Any] | None = None
+    complete_regions: npt.NDArray[Any] | None = None
+    channel: int | str | None = None
+    scale: float | None = None
+    diameter: float | None = None
+    intensity: IntensityRange | None = None
+    name: str = "image"
+
+    def __post_init__(self) -> None:
+        image = self.image
+        if not isinstance(image, Image):
+            image = image_from_array(image)
+            object.__setattr__(self, "image", image)
+        shape = output_shape(image)
+        if len(shape) != 2:
+            raise ValueError(
+                f"{self.name} has the axes {image.axes}; an example is one plane, take examples_of."
+            )
+        if np.asarray(self.labels).dtype.kind not in "iu":
+            raise TypeError(f"Labels of {self.name} are {self.labels.dtype}; give integers.")
+        given = (self.labels, self.background, self.complete_regions)
+        for what, array in zip(_KINDS, given, strict=True):
+            if array is not None and array.shape != shape:
+                raise ValueError(_misfit(what, self.name, array.shape, shape))
+        if self.labels.size and self.labels.min() < 0:
+            raise ValueError(f"Labels of {self.name} hold negative ids; use ids from 1.")
+
+
+def examples_of(
+    image: Image,
+    labels: npt.NDArray[np.integer],
+    background: npt.NDArray[Any] | None = None,
+    complete_regions: npt.NDArray[Any] | None = None,
+    *,
+    channel: int | str | None = None,
+    scale: float | None = None,
+    diameter: float | None = None,
+    ranges: Sequence[IntensityRange] | None = None,
+    name: str | None = None,
+) -> list[Example]:
+    """Examples of all planes of a stack on which anything is annotated.
+
+    Parameters
+    ----------
+    image : Image
+        Of any T, Z, C, S axes.
+    labels, background, complete_regions : arrays
+        One axis per letter of `output_axes(image.axes)`; see `Example`.
+    channel, scale, diameter
+        See `Example`.
+    ranges : sequence of IntensityRange, optional
+        Normalization, one per plane.
+    name : str, optional
+        For messages; by default the image's source.
+
+    Raises
+    ------
+    ValueError
+        If the shapes or the channel do not fit.
+    """
+    axes, shape = output_axes(image.axes), output_shape(image)
+    name = name or image.source or "image"
+    given = (labels, background, complete_regions)
+    for what, array in zip(_KINDS, given, strict=True):
+        if array is not None and array.shape != shape:
+            raise ValueError(_misfit(what, name, array.shape, shape))
+    is_transposed = axes.index("X") < axes.index("Y")
+    examples = []
+    for number, (index, plane) in enumerate(planes(image, channel)):
+        where = tuple(index.get(axis, slice(None)) for axis in axes)
+        parts = [None if array is None else array[where] for array in given]
+        if not any(part is not None and part.any() for part in parts):
+            continue
+        if is_transposed:
+            parts = [None if part is None else part.T for part in parts]
+        assert parts[0] is not None
+        pixels = plane[:, :]
+        place = " ".join(f"{axis} {n}" for axis, n in index.items())
+        examples.append(
+            Example(
+                Image(pixels, "YXS" if pixels.ndim == 3 else "YX", image.pixel_size_um),
+                parts[0],
+                parts[1],
+                parts[2],
+                scale=scale,
+                diameter=diameter,
+                intensity=None if ranges is None else ranges[number],
+                name=f"{name} {place}".strip(),
+            )
+        )
+    return examples
+
+
+@dataclass(frozen=True, eq=False)
+class Annotation:
+    """An example at the network's scale.
+
+    Units of evidence are cells and empty places; folds hold out whole units.
+
+    Attributes
+    ----------
+    name : str
+    plane : (Y, X) or (Y, X, 3) float32 array-like
+        Normalized; None where the plane shows nothing.
+    scale : float
+        Pixels of the network per pixel of the image.
+    labels : (Y, X) int32 array
+        Cells 1..n.
+    empty : (Y, X) int32 array
+        Places known to be background, 1..m; 0 elsewhere and on cells.
+    complete : (Y, X) bool array
+        Where every cell is labeled.
+    diameters : (n + 1,) float array
+        Of the cells by id, px; entry 0 is 0.
+    """
+
+    name: str
+    plane: PlaneLike | None
+    scale: float
+    labels: LabelArray
+    empty: LabelArray
+    complete: npt.NDArray[np.bool_]
+    diameters: npt.NDArray[np.float64] = field(repr=False)
+
+    @property
+    def n_cells(self) -> int:
+        """Number of labeled cells."""
+        return len(self.diameters) - 1
+
+    @property
+    def n_empty(self) -> int:
+        """Number of places that are known to be empty."""
+        return int(self.empty.max(initial=0))
+
+    @property
+    def shape(self) -> tuple[int, int]:
+        """Height and width, px of the network."""
+        height, width = self.labels.shape
+        return height, width
+
+
+def annotate(example: Example, card: ModelCard) -> Annotation:
+    """Bring an example to the network's scale and number its units."""
+    image = example.image
+    assert isinstance(image, Image)
+    ranges = None if example.intensity is None else [example.intensity]
+    job = ImageJob(card, image, example.channel, ranges)
+    scale = example.scale
+    if scale is None and example.diameter is not None:
+        scale = scaling_for_diameter(card, example.diameter).scale
+    if scale is None:
+        scale = scaling_for_pixel_size(card, image.pixel_size_um).scale
+    visible: PlaneLike | None = job.normalized(0)
+    if visible is not None and scale != 1.0:
+        visible = ScaledPlane(visible, scale)
+    is_transposed = image.axes.index("X") < image.axes.index("Y")
+    height, width = job.plane_shape
+    shape = scaled_shape(height, width, scale)
+
+    def scaled(array: npt.NDArray[Any] | None) -> npt.NDArray[Any]:
+        if array is None:
+            return np.zeros(shape, bool)
+        return _nearest(array.T if is_transposed else array, shape)
+
+    given = scaled(example.labels)
+    labels, diameters = _numbered(given)
+    complete = scaled(example.complete_regions).astype(bool)
+    marked = scaled(example.background).astype(bool) & (given == 0)
+    return Annotation(
+        name=example.name,
+        plane=visible,
+        scale=scale,
+        labels=labels,
+        empty=_empty_units(marked, complete & (given == 0) & ~marked),
+        complete=complete,
+        diameters=diameters,
+    )
+
+
+def _misfit(what: str, name: str, given: tuple[int, ...], wanted: tuple[int, ...]) -> str:
+    return f"{what} of {name} have the shape {given}, the image has {wanted}; give one size."
+
+
+def _nearest(array: npt.NDArray[Any], shape: tuple[int, int]) -> npt.NDArray[Any]:
+    """Array of another size without new values."""
+    if array.shape == shape:
+        return array
+    rows, columns = (
+        np.minimum(((np.arange(n) + 0.5) * full / n).astype(np.intp), full - 1)
+        for full, n in zip(array.shape, shape, strict=True)
+    )
+    return np.asarray(array[rows[:, None], columns[None, :]])
+
+
+def _numbered(labels: npt.NDArray[Any]) -> tuple[LabelArray, npt.NDArray[np.float64]]:
+    """Labels with ids 1..n, cells too small to learn from left out, and their diameters."""
+    ids, inverse, areas = np.unique(labels, return_inverse=True, return_counts=True)
+    keep = (ids > 0) & (areas >= _MIN_AREA)
+    new = np.where(keep, np.cumsum(keep), 0).astype(np.int32)
+    diameters = np.concatenate([[0.0], 2 * np.sqrt(areas[keep] / np.pi)])
+    return new[inverse].reshape(labels.shape), diameters
+
+
+def _empty_units(marked: npt.NDArray[np.bool_], background: npt.NDArray[np.bool_]) -> LabelArray:
+    """Number empty places: marked pieces as they are if they are small, all else by blocks."""
+    pieces, _ = ndimage.label(marked, np.ones((3, 3)))
+    units = np.asarray(pieces, np.int32)
+    n_units = int(units.max(initial=0))
+    large = background.copy()
+    for number, box in enumerate(ndimage.find_objects(units), start=1):
+        if max(part.stop - part.start for part in box) > _BLOCK:
+            large[box] |= units[box] == number
+    height, width = large.shape
+    columns = -(-width // _BLOCK)
+    block = (np.arange(height) // _BLOCK)[:, None] * columns + np.arange(width) // _BLOCK
+    units[large] = n_units + 1 + block[large]
+    ids, ranks = np.unique(units, return_inverse=True)
+    offset = 1 if ids[0] else 0  # where everything is empty, no pixel has the number 0
+    return (ranks + offset).astype(np.int32).reshape(units.shape)

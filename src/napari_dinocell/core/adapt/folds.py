@@ -1,0 +1,47 @@
+"""Which annotated cells are held out of training, to stop in time and to see whether it helped."""
+
+from __future__ import annotations
+
+from collections.abc import Collection, Sequence
+
+import numpy as np
+import numpy.typing as npt
+
+from napari_dinocell.core.adapt.examples import Annotation
+from napari_dinocell.core.adapt.windows import Unit
+
+LEAST_CELLS = 3
+"""With fewer annotated cells nothing can be verified."""
+_SINGLE = 8  # from this many cells on, one held-out part is enough
+_N_FOLDS = 3
+_PART = 0.25
+
+Masks = tuple[npt.NDArray[np.bool_], npt.NDArray[np.bool_]]
+
+
+def held_out(units: Sequence[Unit], seed: int) -> list[frozenset[Unit]]:
+    """Parts of the evidence, each held out of one training.
+
+    Fewer than 3 cells: none. Fewer than 8: three parts, so that every cell is held out once.
+    Otherwise one part: a quarter of the cells, at least 3, and a quarter of the empty places.
+    """
+    rng = np.random.default_rng(seed)
+    kinds = [[unit for unit in units if unit.is_cell is is_cell] for is_cell in (True, False)]
+    for kind in kinds:
+        rng.shuffle(kind)
+    cells, places = kinds
+    if len(cells) < LEAST_CELLS:
+        return []
+    if len(cells) < _SINGLE:
+        return [frozenset(cells[k::_N_FOLDS] + places[k::_N_FOLDS]) for k in range(_N_FOLDS)]
+    n_cells = max(LEAST_CELLS, round(_PART * len(cells)))
+    return [frozenset(cells[:n_cells] + places[: round(_PART * len(places))])]
+
+
+def masks(annotation: Annotation, index: int, used: Collection[Unit]) -> Masks:
+    """Which cells and empty places of an annotation are among `used`, by id; entry 0 is False."""
+    found = np.zeros(annotation.n_cells + 1, bool), np.zeros(annotation.n_empty + 1, bool)
+    for unit in used:
+        if unit.annotation == index:
+            found[0 if unit.is_cell else 1][unit.number] = True
+    return found
