@@ -16,8 +16,10 @@ from napari_dinocell import __version__
 
 COMMANDS = {
     "segment": "find the cells in images and write labels, tables and pictures",
+    "adapt": "adapt a model to a few annotated cells",
     "evaluate": "compare labels with the truth: SEG, DET, OP_CSB, AP, F1, PQ",
     "train": "train a model from a YAML file",
+    "train-ssl": "pre-train a backbone on multi-channel fields without labels",
     "info": "parameters, cost and card of a model",
     "doctor": "versions, devices, folders and memory of this installation",
 }
@@ -50,7 +52,7 @@ def main(argv: Sequence[str] | None = None) -> int:
         hint = f"did you mean {near[0]!r}?" if near else f"choose one of {', '.join(COMMANDS)}."
         sys.stderr.write(f"There is no command {command!r}; {hint}\n")
         return 2
-    code: int = import_module(f"napari_dinocell.core.{command}").main(rest)
+    code: int = import_module(f"napari_dinocell.core.{command.replace('-', '_')}").main(rest)
     return code
 
 

@@ -29,6 +29,8 @@ from napari_dinocell.core.model.transformer import Block, PatchEmbed
 
 CoordinateDraw = Callable[[int], CoordinateChange | None]
 """Block index -> change of the patch coordinates in this block."""
+BlockRunner = Callable[[nn.Module, int, Tensor, Rotation | None], Tensor]
+"""Block, its index, tokens, rotation -> tokens: another way to run a block, as training has."""
 
 
 class ViTConfig(BaseModel):
@@ -154,7 +156,11 @@ class VisionTransformer(nn.Module):
         return wanted
 
     def forward(
-        self, x: Tensor, mask: Tensor | None = None, coordinates: CoordinateDraw | None = None
+        self,
+        x: Tensor,
+        mask: Tensor | None = None,
+        coordinates: CoordinateDraw | None = None,
+        run: BlockRunner | None = None,
     ) -> Tokens:
         """Normalized tokens after the last block.
 
@@ -166,13 +172,17 @@ class VisionTransformer(nn.Module):
             True where a patch is replaced by the mask token.
         coordinates : callable, optional
             Block index -> `CoordinateChange`, for RoPE jitter in training.
+        run : callable, optional
+            Runs a block, for stochastic depth or activation checkpointing.
         """
         tokens, (height, width), rotation = self._embed(x, mask)
         for index, block in enumerate(self.blocks):
             if coordinates is not None:
                 change = coordinates(index)
                 rotation = self.position.rotation(height, width, self.n_prefix, change)
-            tokens = block(tokens, rotation)
+            tokens = (
+                block(tokens, rotation) if run is None else run(block, index, tokens, rotation)
+            )
         tokens = self.norm(tokens)
         return Tokens(tokens[:, 0], tokens[:, 1 : self.n_prefix], tokens[:, self.n_prefix :])
 

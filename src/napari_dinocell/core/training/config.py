@@ -200,10 +200,11 @@ def load_config(kind: type[C], path: str | Path, overrides: Sequence[str] = ()) 
         raise ValueError(f"Setting {where}: {first['msg']}{given}.") from error
 
 
-def shipped_configs() -> dict[str, Path]:
-    """Configurations that come with the package, by name."""
+def shipped_configs(*, self_supervised: bool = False) -> dict[str, Path]:
+    """Configurations that come with the package, by name: of supervised training, or the other."""
     folder = Path(str(files("napari_dinocell") / "resources" / "configs"))
-    return {path.stem: path for path in sorted(folder.glob("*.yaml"))}
+    found = sorted(folder.glob("*.yaml"))
+    return {path.stem: path for path in found if path.stem.startswith("ssl_") == self_supervised}
 
 
 def dump_config(config: Section) -> str:

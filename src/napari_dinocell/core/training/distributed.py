@@ -64,6 +64,24 @@ def world(device: str) -> Iterator[World]:
         dist.destroy_process_group()
 
 
+def own_device(device: torch.device, place: World) -> torch.device:
+    """Device of this process: the GPU of its place on the machine, where several share one."""
+    if device.type != "cuda" or place.size == 1:
+        return device
+    own = torch.device("cuda", place.local_rank)
+    torch.cuda.set_device(own)
+    return own
+
+
+def any_process(is_true: bool, device: torch.device) -> bool:
+    """Whether it is true in any process; all must ask at the same point."""
+    if not dist.is_initialized():
+        return is_true
+    flag = torch.tensor(float(is_true), device=device)
+    dist.all_reduce(flag, dist.ReduceOp.MAX)
+    return bool(flag)
+
+
 def barrier() -> None:
     """Wait until every process is here."""
     if dist.is_initialized():

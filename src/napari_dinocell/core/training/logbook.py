@@ -3,6 +3,7 @@
 import json
 import logging
 import time
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any, Literal
 
@@ -32,6 +33,8 @@ class Logbook:
         Its project and run name.
     config : dict
         Resolved configuration, stored with the run.
+    shown : sequence of str, optional
+        Numbers that the terminal shows; all by default.
 
     Raises
     ------
@@ -48,10 +51,11 @@ class Logbook:
         project: str = "napari-dinocell",
         name: str = "",
         config: dict[str, Any] | None = None,
+        shown: Sequence[str] | None = None,
     ) -> None:
         folder.mkdir(parents=True, exist_ok=True)
         self._file = (folder / "log.jsonl").open("a", encoding="utf-8")
-        self._total = total
+        self._total, self._shown = total, shown
         self._begin: tuple[int, float] | None = None  # step and time of the first entry
         self._run = (
             _start_wandb(folder, wandb, project, name, config) if wandb != "disabled" else None
@@ -64,8 +68,10 @@ class Logbook:
         self._file.flush()
         if self._run is not None:
             self._run.log(values, step=step)
-        shown = "  ".join(f"{key} {value:.4g}" for key, value in values.items())
-        logger.info("step %d/%d  %s  %s left", step, self._total, shown, self._time_left(step))
+        names = values if self._shown is None else [key for key in self._shown if key in values]
+        shown = "  ".join(f"{key} {values[key]:.4g}" for key in names)
+        if shown:
+            logger.info("step %d/%d  %s  %s left", step, self._total, shown, self._time_left(step))
 
     def histograms(self, step: int, values: dict[str, NDArray[np.floating[Any]]]) -> None:
         """Record distributions, such as gradients by module."""

@@ -17,7 +17,7 @@ from napari_dinocell.core.device import resolve_device
 from napari_dinocell.core.errors import Cancelled
 from napari_dinocell.core.training import checkpoint
 from napari_dinocell.core.training.config import Config, dump_config
-from napari_dinocell.core.training.distributed import World, average, barrier, world
+from napari_dinocell.core.training.distributed import World, average, barrier, own_device, world
 from napari_dinocell.core.training.logbook import Logbook
 from napari_dinocell.core.training.loss import map_loss
 from napari_dinocell.core.training.optimizer import (
@@ -49,6 +49,7 @@ def train(config: Config) -> Path:
         torch.set_num_threads(config.threads)
     device = resolve_device(config.device)
     with world(device.type) as place, stop_requests() as stopped:
+        device = own_device(device, place)
         torch.manual_seed(config.seed)
         run = prepare(config, place, device)
         with _logbook(config, place) as logbook:

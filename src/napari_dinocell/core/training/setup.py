@@ -64,7 +64,7 @@ class TrainStep(nn.Module):
 
 def prepare(config: Config, place: World, device: torch.device) -> Run:
     """Read data and weights; the same in every process but for its share of the cache."""
-    dtype = training_dtype(config, device)
+    dtype = training_dtype(config.precision, device)
     training, validation = open_datasets(config.data)
     network = build(config.model).to(device)
     if config.model.freeze_encoder:
@@ -118,8 +118,8 @@ def build(settings: ModelSettings) -> DINOCell:
     return network
 
 
-def training_dtype(config: Config, device: torch.device) -> torch.dtype:
+def training_dtype(precision: str, device: torch.device) -> torch.dtype:
     """Precision of the forward passes: what was asked for, else bfloat16 on CUDA."""
-    if config.precision == "auto":
+    if precision == "auto":
         return torch.bfloat16 if device.type == "cuda" else torch.float32
-    return torch.float32 if config.precision == "float32" else torch.bfloat16
+    return torch.float32 if precision == "float32" else torch.bfloat16
