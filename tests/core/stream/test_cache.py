@@ -1,3 +1,4 @@
+import itertools
 import os
 import signal
 import subprocess
@@ -205,6 +206,30 @@ def test_a_cache_that_cannot_be_written_warns_once_and_lets_the_run_go_on(tmp_pa
     assert not cache.put("y", b"y")
     assert cache.get("x") is None
     assert len([r for r in caplog.records if "cannot be written" in r.message]) == 1
+
+
+def hit_rate(share: float) -> float:
+    """Of an LRU that holds this share of the data, if each epoch is a new permutation."""
+    return share + (1 - share) * np.log(1 - share)
+
+
+def test_of_shuffled_objects_a_cache_hits_about_half_the_square_of_its_share(tmp_path):
+    n, entry, epochs = 80, 200, 25
+    cache = DiskCache(tmp_path, n * entry // 2)
+    rng, hits = np.random.default_rng(0), []
+    clock = itertools.count(1)
+    for _ in range(epochs):
+        hits.append(0)
+        for key in map(str, rng.permutation(n)):
+            if cache.get(key) is None:
+                cache.put(key, b"x" * (entry - TRAILER))
+            else:
+                hits[-1] += 1
+            os.utime(cache._path(key), ns=(0, next(clock)))  # finer than the disk's clock
+    assert hits[0] == 0
+    rate = sum(hits[1:]) / (epochs - 1) / n
+    # An eviction leaves 85 % of the bound, and the cache fills up again.
+    assert hit_rate(0.85 * 0.5) - 0.02 < rate < hit_rate(0.5) + 0.02
 
 
 def test_the_memory_cache_keeps_what_was_used_last_within_its_bytes():

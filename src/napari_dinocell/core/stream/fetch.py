@@ -124,6 +124,7 @@ class Fetcher:
         if cached is not None:
             return cached
         begin, n_failed, n_damaged, attempt = time.monotonic(), 0, 0, 0
+        since = begin
         while True:
             if self._stopped.is_set():
                 raise StreamError("Streaming was stopped.")
@@ -134,9 +135,11 @@ class Fetcher:
                 if error.is_permanent:
                     self._give_up(error)
                 n_failed += error.kind != BUSY  # which says nothing about the object
-                waited = time.monotonic() - begin
-                if n_failed >= self._policy.n_tries or waited > self._policy.patience_s:
-                    self._give_up_or_wait(error, begin)
+                is_late = time.monotonic() - begin > self._policy.patience_s
+                if n_failed >= self._policy.n_tries or is_late:
+                    self._give_up_or_wait(error, begin, since)
+                    # The store was down: what failed meanwhile is not held against the object.
+                    n_failed, since = 0, time.monotonic()
             except DamagedError as error:
                 self.counters.add(f"errors/{error.kind}")
                 n_damaged += 1
@@ -183,10 +186,10 @@ class Fetcher:
             ) from error
         raise BrokenObjectError(error.kind, str(error)) from error
 
-    def _give_up_or_wait(self, error: FetchError, begin: float) -> None:
+    def _give_up_or_wait(self, error: FetchError, begin: float, since: float) -> None:
         """Tell a broken object from a store that is down: the first is given up, not the second."""
         with self._health:
-            has_answered, is_new = self._last_success > begin, not self._good_address
+            has_answered, is_new = self._last_success > since, not self._good_address
         if is_new:
             raise StreamError(
                 f"Nothing could be read so far; the last error was {error.kind}: {error}. Check "

@@ -67,7 +67,8 @@ class Substitutes:
         self._broken = self._read_file()
         self._replaced: dict[str, str] = {}
         self._rows: dict[str, int] = {}
-        self._recent: deque[bool] = deque(maxlen=_RECENT)  # whether a field was broken
+        # Ids of the fields that were wanted but broken, "" for good ones.
+        self._recent: deque[str] = deque(maxlen=min(_RECENT, len(manifest)))
 
     def read(self, row: int) -> Field:
         """The field of a row of the manifest, or the one that replaces it.
@@ -134,14 +135,13 @@ class Substitutes:
             is_new = is_replaced and self._replaced.get(wanted.id) != record.id
             if is_new:
                 self._replaced[wanted.id] = record.id
-            self._recent.append(is_replaced)
-            n_replaced, n_recent = sum(self._recent), len(self._recent)
+            self._recent.append(wanted.id if is_replaced else "")
+            n_replaced, n_recent = len(set(self._recent) - {""}), len(self._recent)
         self.counters.add("fields")
         if is_new:
             self.counters.add("replaced")
             _log.warning("Field %s is replaced by %s.", wanted.id, record.id)
-        allowed = self._most_broken * min(_RECENT, len(self._manifest))
-        if is_replaced and n_replaced > max(_FEW, allowed):
+        if is_replaced and n_replaced > max(_FEW, self._most_broken * (self._recent.maxlen or 0)):
             kinds = sorted(self.counters.errors.items())
             counts = ", ".join(f"{kind} {n:.0f}" for kind, n in kinds) or "known from before"
             raise StreamError(
