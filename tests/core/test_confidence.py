@@ -7,7 +7,14 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from napari_dinocell.core.confidence import TERMS, auroc, confidence, features, fit_confidence
+from napari_dinocell.core.confidence import (
+    TERMS,
+    auroc,
+    confidence,
+    drop_uncertain,
+    features,
+    fit_confidence,
+)
 from napari_dinocell.core.instances import flood
 
 TRUE = {"intercept": -4.0, "height": 3.0, "prominence": 2.5, "mean": 1.5}
@@ -29,6 +36,27 @@ def test_confidence_is_the_logistic_of_a_weighted_sum():
     np.testing.assert_allclose(logit(confidence(cut, TRUE)), expected)
     # Highest cell first, and higher, more prominent cells are surer.
     assert np.all(np.diff(confidence(cut, TRUE)) < 0)
+
+
+@pytest.mark.parametrize("dtype", [np.int32, np.uint16])
+def test_uncertain_cells_become_background_and_the_others_stay_as_they_are(dtype):
+    cut = three_cells()
+    chances = confidence(cut, TRUE)
+    labels = cut.labels.astype(dtype)
+    sure = drop_uncertain(cut, TRUE, float(chances[1]), labels)
+    np.testing.assert_array_equal(sure.ids, cut.ids[:2])
+    np.testing.assert_array_equal(confidence(sure, TRUE), chances[:2])
+    np.testing.assert_array_equal(sure.areas, cut.areas[:2])
+    expected = np.where(np.isin(cut.labels, cut.ids[:2]), cut.labels, 0)
+    np.testing.assert_array_equal(labels, expected)
+    assert sure.labels is labels
+    assert not drop_uncertain(cut, TRUE, 1.0).labels.any()
+
+
+def test_no_least_confidence_drops_nothing():
+    cut = three_cells()
+    before = cut.labels.copy()
+    np.testing.assert_array_equal(drop_uncertain(cut, TRUE, 0.0).labels, before)
 
 
 def test_no_cells_have_no_confidence():

@@ -107,8 +107,9 @@ def test_corrections_of_a_killed_viewer_can_be_restored(segmented, wait):
     viewer, panel = segmented(discs())
     layer = viewer.layers["image cells"]
     accepted = layer.data == layer.data[20, 60]
-    assert panel.results.restore_button.isVisibleTo(panel)
+    wait(lambda: panel.results.restore_button.isVisibleTo(panel))
     panel.results.restore_button.click()
+    wait(lambda: "image corrected" in viewer.layers)
     corrected = viewer.layers["image corrected"]
     np.testing.assert_array_equal(corrected.data > 1, accepted)
     assert layer.data[20, 20] == 0

@@ -6,10 +6,11 @@ import pytest
 from napari.layers import Image, Labels
 from synthetic import discs, n_discs
 
-from napari_dinocell.widgets.form import THIS_PLANE, VIEW
+from napari_dinocell.widgets.form import THIS_PLANE
 from napari_dinocell.widgets.layers import axes_of, axes_options, layer_part
 from napari_dinocell.widgets.placement import Placement
 from napari_dinocell.widgets.preview import METADATA_KEY
+from napari_dinocell.widgets.region import VIEW
 
 pytestmark = pytest.mark.qt
 
@@ -155,7 +156,7 @@ def test_the_current_view_is_a_part_of_the_image(make_panel, wait):
     viewer, panel = make_panel(discs((1600, 1600)))
     # What the canvas sets when it is drawn; the windows of tests are never shown.
     viewer.layers["image"].corner_pixels = np.array([[400, 300], [900, 1100]])
-    panel.form.region.value = VIEW
+    panel.form.region.box.value = VIEW
     layer = run(panel, wait)
     assert layer.data.shape == (501, 801)
     np.testing.assert_allclose(layer.translate, (400, 300))

@@ -50,9 +50,10 @@ def test_the_table_has_a_row_for_every_label_at_its_own_number(segmented, wait):
     wait(lambda: layer.features["area"].notna().sum() == len(np.unique(layer.data)) - 1)
 
 
-def test_the_distance_map_lies_below_the_cells_and_is_what_they_are_cut_from(segmented):
+def test_the_distance_map_lies_below_the_cells_and_is_what_they_are_cut_from(segmented, wait):
     viewer, panel = segmented(discs(), scale=(2, 3), translate=(4, 5))
     panel.results.map_button.click()
+    wait(lambda: len(viewer.layers) == 3)
     names = [layer.name for layer in viewer.layers]
     assert names == ["image", "image distance map", "image cells"]
     shown = viewer.layers["image distance map"]

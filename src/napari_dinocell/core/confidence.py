@@ -3,13 +3,15 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING
 
 import numpy as np
 import numpy.typing as npt
 from scipy.special import expit
 from scipy.stats import rankdata
+
+from .lookup import rename
 
 if TYPE_CHECKING:
     from .instances import Cut
@@ -59,6 +61,47 @@ def confidence(cut: Cut, coefficients: Mapping[str, float]) -> FloatArray:
     """
     chance: FloatArray = expit(_design(features(cut)) @ _vector(coefficients))
     return chance
+
+
+def drop_uncertain(
+    cut: Cut,
+    coefficients: Mapping[str, float],
+    least: float,
+    labels: npt.NDArray[np.integer] | None = None,
+) -> Cut:
+    """Make background of the cells that are likely wrong.
+
+    Parameters
+    ----------
+    cut : Cut
+        n cells.
+    coefficients : mapping
+        As for `confidence`.
+    least : float
+        In [0, 1]. Cells of a lower confidence go.
+    labels : (Y, X) int array, optional
+        With the ids of the cut; changed in place. Those of the cut if None.
+
+    Returns
+    -------
+    Cut
+        The cells that stay, in the same array.
+    """
+    keep = confidence(cut, coefficients) >= least
+    labels = cut.labels if labels is None else labels
+    if not keep.all():
+        names = np.zeros(int(cut.ids[-1]) + 1, labels.dtype)
+        names[cut.ids[keep]] = cut.ids[keep]
+        rename(labels, names)
+    return replace(
+        cut,
+        labels=labels,
+        ids=cut.ids[keep],
+        areas=cut.areas[keep],
+        heights=cut.heights[keep],
+        prominences=cut.prominences[keep],
+        means=cut.means[keep],
+    )
 
 
 def fit_confidence(

@@ -16,7 +16,7 @@ import numpy.typing as npt
 from .confidence import ConfidenceFit, auroc, confidence, fit_confidence
 from .flood import Edges, find_basins, find_saddles
 from .levels import FLOOR, LEVELS, level, quantize
-from .lookup import count_pixels, group_basins, paint
+from .lookup import count_pixels, group_basins, paint, rename
 
 __all__ = [
     "FLOOR",
@@ -230,6 +230,8 @@ def warm_up() -> None:
         # A window of a wider array has another memory layout, which is compiled for itself.
         tree.cut(0.5, 0.1, out=np.empty((6, 6), dtype))
         tree.cut(0.5, 0.1, window=(slice(1, 3), slice(1, 3)), out=np.empty((2, 2), dtype))
+        for part in (np.zeros((6, 6), dtype), np.zeros((6, 6), dtype)[1:3, 1:3]):
+            rename(part, np.zeros(1, dtype))
 
 
 def _check_thresholds(peak: float, fill: float, min_area: int, min_prominence: float) -> None:

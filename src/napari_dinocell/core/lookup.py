@@ -119,3 +119,12 @@ def paint(
     for y in range(height):
         for x in range(width):
             out[y, x] = names[basins[y, x]] if quantized[y, x] > level else 0
+
+
+@kernel
+def rename(labels: npt.NDArray[np.integer], names: npt.NDArray[np.integer]) -> None:
+    """Give each cell the name at its id, in place; 0 makes it background."""
+    height, width = labels.shape
+    for y in range(height):
+        for x in range(width):
+            labels[y, x] = names[labels[y, x]]

@@ -8,11 +8,11 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 import numpy.typing as npt
 from napari.layers import Labels
-from napari.utils.colormaps import DirectLabelColormap
+from napari.utils.colormaps import CyclicLabelColormap
 from qtpy.QtCore import QObject, QTimer, Signal
 
-from napari_dinocell.widgets.engine import plane_view
 from napari_dinocell.widgets.placement import Placement
+from napari_dinocell.widgets.planes import plane_view
 from napari_dinocell.widgets.preview import METADATA_KEY, Preview
 
 if TYPE_CHECKING:
@@ -23,7 +23,6 @@ __all__ = ["Corrector", "Path"]
 Path = list[tuple[float, float]]
 
 _COLOR = (0.25, 1.0, 0.45, 1.0)
-_CLEAR = (0.0, 0.0, 0.0, 0.0)
 
 
 class Corrector(QObject):
@@ -72,7 +71,7 @@ class Corrector(QObject):
             np.zeros(self.preview.prediction.shape, np.uint16),
             name=f"{name} corrected",
             opacity=1.0,
-            colormap=DirectLabelColormap(color_dict={None: _COLOR, 0: _CLEAR, 1: _CLEAR}),
+            colormap=_verified_colors(),
             metadata={METADATA_KEY: {"corrects": below.name}},
             **Placement.of(below).options(),
         )
@@ -221,6 +220,16 @@ class Corrector(QObject):
         self._later.stop()
         self._painted.stop()
         self.viewer.layers.events.removed.disconnect(self._layer_removed)
+
+
+def _verified_colors() -> Any:
+    """One color for every id; none for background, and for 1, which marks what was deleted.
+
+    A colormap by id would be shorter, but napari compiles for seconds when it meets the first one.
+    """
+    colors = np.tile(np.array(_COLOR, np.float32), (np.iinfo(np.uint16).max + 1, 1))
+    colors[:2] = 0
+    return CyclicLabelColormap(colors=colors)
 
 
 def _count(n: int) -> str:

@@ -14,7 +14,9 @@ import numpy.typing as npt
 
 import napari_dinocell
 from napari_dinocell.widgets.jobs import Steps, Ticket
-from napari_dinocell.widgets.layers import LayerPart
+from napari_dinocell.widgets.parts import LayerPart
+from napari_dinocell.widgets.planes import plane_view
+from napari_dinocell.widgets.timing import count_tiles, recall, remember
 
 if TYPE_CHECKING:
     # Importing these takes a second or two: they are loaded by the first job, not by the window.
@@ -22,9 +24,9 @@ if TYPE_CHECKING:
     from napari_dinocell.core.prediction import Prediction
     from napari_dinocell.core.segmenter import Segmenter
 
-__all__ = ["Choice", "Engine", "Ready", "Result", "plane_view", "shown_dtype"]
+__all__ = ["Choice", "Engine", "Ready", "Result"]
 
-_UINT16 = 65535
+_ENOUGH_TILES = 4  # whose mean pace says more than one tile alone
 
 
 @dataclass(frozen=True)
@@ -34,6 +36,8 @@ class Choice:
     name: str
     diameter: float
     pixel_size_um: float | None
+    tile: int = 256
+    overlap: int = 64
 
 
 @dataclass(frozen=True)
@@ -45,15 +49,15 @@ class Ready:
     choice : Choice
     device : str
         That it runs on.
-    seconds_per_megapixel : float
-        Of the network's input, measured on this computer.
+    seconds_per_tile : float
+        Measured on this computer, in this session or an earlier one.
     note : str
         What the user should know about the device; may be empty.
     """
 
     choice: Choice
     device: str
-    seconds_per_megapixel: float
+    seconds_per_tile: float
     note: str = ""
 
     def seconds(self, part: LayerPart, diameter: float | None) -> float:
@@ -63,8 +67,8 @@ class Ready:
             scale = self.choice.diameter / diameter
         elif part.pixel_size_um and self.choice.pixel_size_um:
             scale = float(np.sqrt(np.prod(part.pixel_size_um))) / self.choice.pixel_size_um
-        height, width = (max(length * scale, 256.0) for length in part.plane_shape)
-        return part.n_planes * height * width * 1e-6 * self.seconds_per_megapixel
+        tiles = count_tiles(part.plane_shape, scale, self.choice.tile, self.choice.overlap)
+        return part.n_planes * tiles * self.seconds_per_tile
 
 
 @dataclass(frozen=True, eq=False)
@@ -106,8 +110,7 @@ class Engine:
 
     def choices(self) -> tuple[list[Choice], list[str], str]:
         """Models, devices, and the name of the model that suits the fastest device."""
-        # napari imports pandas with the first Labels layer; here nobody waits for it.
-        import_module("pandas")
+        _prepare_viewer()
         files = _core("model.files")
         device = _core("device")
         cards = [files.read_card(name) for name in files.bundled_models()]
@@ -129,12 +132,13 @@ class Engine:
                 segmenter = napari_dinocell.Segmenter.from_pretrained(name, device)
             kind = segmenter.device.type
             note = (
-                "No GPU was found: the CPU is used." if device == "auto" and kind == "cpu" else ""
+                "⚠ No GPU was found: the CPU is used." if device == "auto" and kind == "cpu" else ""
             )
-            speed = _seconds_per_megapixel(segmenter)
+            where = str(segmenter.device)
+            pace = recall(name, where) or _seconds_per_tile(segmenter)
             _core("instances").warm_up()
             _core("precedence").warm_up()
-            ready = Ready(_choice(segmenter.card), str(segmenter.device), speed, note)
+            ready = Ready(_choice(segmenter.card), where, pace, note)
             # One model at a time: on a GPU a second one would take memory from the first.
             self._loaded = {key: (segmenter, ready)}
         return self._loaded[key][1]
@@ -158,38 +162,38 @@ class Engine:
         self.load(name, device)
         segmenter, ready = self._loaded[name, device]
         yield "Reading …"
-        image = part.image()
-        yield "Segmenting …"
         start = time.monotonic()
+        ranges = list(_ranges(part, segmenter.card, channel, ticket)) if part.is_region else None
+        yield "Segmenting …"
         prediction = segmenter.predict(
-            image,
+            part.image(),
             channel=channel,
             diameter=diameter,
+            ranges=ranges,
             progress=ticket.progress,
             cancel=ticket.cancel,
         )
-        pace = time.monotonic() - start
+        if ticket.total >= _ENOUGH_TILES:
+            pace = (time.monotonic() - ticket.started) / ticket.total
+            ready = replace(ready, seconds_per_tile=pace)
+            self._loaded[name, device] = (segmenter, ready)
+            remember(name, ready.device, pace)
         yield "Cutting …"
         labels = np.zeros(prediction.shape, np.uint16)
-        for plane, cells in cut_planes(prediction, range(prediction.n_planes), {}):
+        for plane in range(prediction.n_planes):
             if ticket.cancel():
                 prediction.close()
                 raise _core("errors").Cancelled("Cancelled.")
-            view = plane_view(labels, prediction, plane)
-            highest = int(cells.max(initial=0))
-            if highest > np.iinfo(labels.dtype).max:
+            cells = prediction.cut(plane).labels
+            if int(cells.max(initial=0)) > np.iinfo(labels.dtype).max:
                 labels = labels.astype(np.int32)
-                view = plane_view(labels, prediction, plane)
-            view[...] = cells
+            plane_view(labels, prediction, plane)[...] = cells
             yield None
         seconds = time.monotonic() - start
-        megapixels = max(part.n_planes * np.prod(part.plane_shape) * prediction.scale**2, 1) * 1e-6
-        if megapixels > 0.2:
-            ready = replace(ready, seconds_per_megapixel=pace / megapixels)
-            self._loaded[name, device] = (segmenter, ready)
         provenance = prediction.provenance() | {
             "image": part.name,
             "image_axes": part.axes,
+            "level": part.level,
             "window": [[s.start, s.stop] for s in part.window],
             "channel": channel,
             "diameter": diameter,
@@ -205,30 +209,30 @@ def cut_planes(
         yield plane, prediction.cut(plane, **thresholds).labels.astype(np.int32, copy=False)
 
 
-def plane_view(
-    labels: npt.NDArray[np.integer], prediction: Prediction, plane: int
-) -> npt.NDArray[np.integer]:
-    """(Y, X) view of one plane in labels with the axes of a prediction."""
-    index = prediction.indices[plane]
-    view = labels[tuple(index.get(axis, slice(None)) for axis in prediction.axes)]
-    return view.T if prediction.axes.index("X") < prediction.axes.index("Y") else view
-
-
-def shown_dtype(highest: int) -> type[np.uint16] | type[np.int32]:
-    """Type for labels on screen: napari draws uint16 as it is, wider types fifty times slower."""
-    return np.uint16 if highest <= _UINT16 else np.int32
-
-
 def _choice(card: ModelCard) -> Choice:
-    return Choice(card.name, card.diameter, card.pixel_size_um)
+    return Choice(card.name, card.diameter, card.pixel_size_um, card.tile, card.overlap)
+
+
+def _prepare_viewer() -> None:
+    """Import what napari imports with the first Labels layer: here nobody waits for it."""
+    import_module("napari.layers").Labels(np.zeros((2, 2), np.uint16))
 
 
 def _leave_a_core_to_the_window() -> None:
     import_module("torch").set_num_threads(max(1, (os.cpu_count() or 2) - 1))
 
 
-def _seconds_per_megapixel(segmenter: Segmenter) -> float:
-    """Duration of one tile, on a plane of bright discs; of the second one unless that takes long."""
+def _ranges(part: LayerPart, card: ModelCard, channel: int | None, ticket: Ticket) -> Iterator[Any]:
+    """Gray values of the whole planes, so that a region gives the cells that the image gives."""
+    job = _core("job").ImageJob(card, part.whole_image(), channel)
+    for plane in range(part.n_planes):
+        if ticket.cancel():
+            raise _core("errors").Cancelled("Cancelled.")
+        yield job.range_of(plane)
+
+
+def _seconds_per_tile(segmenter: Segmenter) -> float:
+    """Duration of one tile of bright discs; of the second one unless that takes long."""
     side = segmenter.card.tile
     y, x = np.mgrid[:side, :side] % 32 - 16
     plane = (np.hypot(y, x) < 10).astype(np.float32)
@@ -239,8 +243,7 @@ def _seconds_per_megapixel(segmenter: Segmenter) -> float:
         seconds = min(seconds, time.monotonic() - start)
         if seconds > 1:
             break
-    # Neighboring tiles share their overlap.
-    return seconds / ((side - segmenter.card.overlap) ** 2 * 1e-6)
+    return seconds
 
 
 def _core(name: str) -> Any:

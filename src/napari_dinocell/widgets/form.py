@@ -2,32 +2,36 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Sequence
 from typing import Any
 
-from magicgui.widgets import ComboBox, FloatSpinBox
 from napari.layers import Image
 from qtpy.QtCore import Signal
 from qtpy.QtWidgets import QFormLayout, QWidget
 
 from napari_dinocell.core.axes import SAMPLE_NAMES
 from napari_dinocell.core.axis_names import UNNAMED
+from napari_dinocell.widgets.cell_size import CellSize
 from napari_dinocell.widgets.engine import Choice
 from napari_dinocell.widgets.layers import (
-    LayerPart,
     axes_of,
     axes_options,
     layer_part,
+    level_factors,
+    level_for,
+    pixel_size_of,
     pixels_of,
     plane_index,
-    visible_region,
 )
+from napari_dinocell.widgets.option_box import OptionBox
+from napari_dinocell.widgets.parts import LayerPart
+from napari_dinocell.widgets.region import Region
 
-__all__ = ["SegmentForm"]
+__all__ = ["ALL_PLANES", "BY_SIZE", "THIS_PLANE", "SegmentForm"]
 
-WHOLE, VIEW = "whole image", "current view"
 ALL_PLANES, THIS_PLANE = "all planes", "this plane"
-AS_IS, ESTIMATE, TYPED = "as in training", "estimate", "give it"
+BY_SIZE = -1
 _ASK = "choose …"
 
 
@@ -49,47 +53,43 @@ class SegmentForm(QWidget):
     def __init__(self, viewer: Any) -> None:
         super().__init__()
         self._viewer = viewer
+        self._models: dict[str, Choice] = {}
         self.image = OptionBox("Image", "The image layer to segment.")
         self.axes = OptionBox(
             "Axes", "What the dimensions are: T time, Z depth, C channel, Y, X, S color samples."
         )
         self.channel = OptionBox("Channel", "Which channel shows the cells.")
-        self.planes = OptionBox("Planes", "Segment only the plane in view, or the whole stack.")
-        self.planes.options = (ALL_PLANES, THIS_PLANE)
-        self.region = OptionBox("Region", "The whole image, or what the canvas shows.")
-        self.region.options = (WHOLE, VIEW)
+        self.planes = OptionBox(
+            "Planes",
+            "Segment only the plane in view, or the whole stack.",
+            (ALL_PLANES, THIS_PLANE),
+        )
+        self.region = Region(viewer, self)
         self.model = OptionBox("Model", "Installed models.")
+        self.cell_size = CellSize(viewer, self)
+        self.level = OptionBox(
+            "Level",
+            "Of the image's pyramid. By cell size: the coarsest on which cells are as large as "
+            "the model wants them; full resolution where their size is not known.",
+        )
         self.device = OptionBox("Device", "Where the model runs.")
-        self.size = OptionBox(
-            "Cell size",
-            "The image is resized so that its cells are as large as those the model was trained "
-            "on. Estimate looks at the image; or type their diameter.",
-        )
-        self.size.options = (AS_IS, ESTIMATE, TYPED)
-        self.diameter = FloatSpinBox(
-            label="Diameter", min=1, max=10000, step=1, value=30, tooltip="Of the cells, in pixels."
-        )
         self._rows = QFormLayout(self)
         self._rows.setContentsMargins(0, 0, 0, 0)
         self._rows.setFieldGrowthPolicy(QFormLayout.FieldGrowthPolicy.AllNonFixedFieldsGrow)
-        for question in (
-            self.image,
-            self.axes,
-            self.channel,
-            self.planes,
-            self.region,
-            self.model,
-            self.size,
-            self.diameter,
-            self.device,
-        ):
+        for question in (self.image, self.axes, self.channel, self.planes):
+            self._rows.addRow(question.label, question.native)
+        self._rows.addRow(self.region.box.label, self.region.box.native)
+        self._rows.addRow(self.model.label, self.model.native)
+        for label, row in self.cell_size.rows:
+            self._rows.addRow(label, row)
+        for question in (self.level, self.device):
             self._rows.addRow(question.label, question.native)
         self.image.changed.connect(self._image_changed)
         self.axes.changed.connect(self._axes_changed)
-        self.size.changed.connect(self._show_needed)
-        for question in (self.channel, self.planes, self.region, self.model, self.diameter):
+        for question in (self.channel, self.planes, self.model, self.level, self.device):
             question.changed.connect(self._tell)
-        self.device.changed.connect(self._tell)
+        self.cell_size.changed.connect(self._show_needed)
+        self.region.changed.connect(self._tell)
         self.refresh_layers()
 
     @property
@@ -106,11 +106,10 @@ class SegmentForm(QWidget):
         value = self.channel.value
         return None if value is None or value < 0 else int(value)
 
-    @property
-    def chosen_diameter(self) -> float | str | None:
-        """What `Segmenter.predict` wants to know."""
-        typed = float(self.diameter.value)
-        return {AS_IS: None, ESTIMATE: "auto", TYPED: typed}[self.size.value]
+    def diameter_of(self, part: LayerPart) -> float | str | None:
+        """What `Segmenter.predict` wants to know of the cells' size, in px of a part."""
+        diameter = self.cell_size.diameter
+        return diameter / part.factor if isinstance(diameter, float) else diameter
 
     def part(self) -> LayerPart:
         """What is to be segmented.
@@ -132,8 +131,13 @@ class SegmentForm(QWidget):
         planes = None
         if self.planes.value == THIS_PLANE:
             planes = plane_index(layer, self._viewer.dims.point, axes)
-        region = visible_region(layer, axes) if self.region.value == VIEW else None
-        return layer_part(layer, axes, planes=planes, region=region)
+        return layer_part(
+            layer,
+            axes,
+            planes=planes,
+            region=self.region.slices(),
+            level=self._chosen_level(layer, axes),
+        )
 
     def refresh_layers(self, event: Any = None) -> None:
         """Offer the image layers that are there now, keeping the choice."""
@@ -150,10 +154,27 @@ class SegmentForm(QWidget):
 
     def offer_models(self, models: Sequence[Choice], devices: Sequence[str], default: str) -> None:
         """Fill in what the computer has."""
+        self._models = {model.name: model for model in models}
         self.model.options = [(model.name, model.name) for model in models]
         if default:
             self.model.value = default
         self.device.options = tuple(devices)
+
+    def _chosen_level(self, layer: Any, axes: str) -> int:
+        """Of a pyramid; the one that suits the size of the cells, if the user leaves it open."""
+        level = self.level.value if layer.multiscale else 0
+        if level != BY_SIZE:
+            return int(level)
+        model = self._models.get(self.model.value)
+        diameter = self.cell_size.diameter
+        if model is None or diameter == "auto":
+            return 0
+        if diameter is None:
+            size = pixel_size_of(layer, axes)
+            if size is None or model.pixel_size_um is None:
+                return 0
+            diameter = model.diameter * model.pixel_size_um / math.sqrt(size[0] * size[1])
+        return level_for(level_factors(layer, axes), float(diameter), model.diameter)
 
     def _image_changed(self, value: Any = None) -> None:
         layer = self.layer
@@ -167,51 +188,48 @@ class SegmentForm(QWidget):
 
     def _axes_changed(self, value: Any = None) -> None:
         layer, axes = self.layer, self.axes.value or ""
-        if layer is not None and "C" in axes:
-            count = pixels_of(layer).shape[axes.index("C")]
-            self.channel.options = [(_ASK, None), *((str(i), i) for i in range(count))]
-        elif layer is not None and "S" in axes:
-            names = enumerate(SAMPLE_NAMES)
-            self.channel.options = [("all (color)", -1), *((name, i) for i, name in names)]
-        else:
-            self.channel.options = ()
+        self.channel.options = _channels(layer, axes)
+        self.level.options = _levels(layer, axes)
+        self.cell_size.set_image(layer, axes)
+        self.region.set_image(layer, axes)
         self._show_needed()
 
     def _show_needed(self, value: Any = None) -> None:
         """Hide the questions that this image does not raise."""
-        axes = self.axes.value or ""
-        is_stack = self.layer is not None and len(pixels_of(self.layer).shape) > 2
-        self._show(self.axes, is_stack)
-        self._show(self.channel, "C" in axes or "S" in axes)
-        self._show(self.planes, "T" in axes or "Z" in axes)
-        self._show(self.diameter, self.size.value == TYPED)
+        axes, layer = self.axes.value or "", self.layer
+        self._show(self.axes.native, layer is not None and len(pixels_of(layer).shape) > 2)
+        self._show(self.channel.native, "C" in axes or "S" in axes)
+        self._show(self.planes.native, "T" in axes or "Z" in axes)
+        self._show(self.level.native, layer is not None and layer.multiscale)
+        for _, row in self.cell_size.rows[1:]:
+            self._show(row, self.cell_size.is_given)
         self._tell()
 
-    def _show(self, question: Any, is_needed: bool) -> None:
-        question.native.setVisible(is_needed)
-        self._rows.labelForField(question.native).setVisible(is_needed)
+    def _show(self, field: QWidget, is_needed: bool) -> None:
+        field.setVisible(is_needed)
+        self._rows.labelForField(field).setVisible(is_needed)
 
     def _tell(self, value: Any = None) -> None:
         self.changed.emit()
 
 
-class OptionBox(ComboBox):
-    """A combo box whose options stay when napari resets those of a docked widget."""
+def _channels(layer: Any, axes: str) -> list[tuple[str, int | None]]:
+    """Options of the channel; none where there is only one."""
+    if layer is not None and "C" in axes:
+        count = pixels_of(layer).shape[axes.index("C")]
+        return [(_ASK, None), *((str(i), i) for i in range(count))]
+    if layer is not None and "S" in axes:
+        return [("all (color)", -1), *((name, i) for i, name in enumerate(SAMPLE_NAMES))]
+    return []
 
-    def __init__(self, label: str, tip: str) -> None:
-        self._options: Sequence[Any] = ()
-        super().__init__(label=label, choices=self._current, nullable=False, tooltip=tip)
-        self.native.setAccessibleName(label)
 
-    @property
-    def options(self) -> Sequence[Any]:
-        """Values, or pairs of text and value; the choice is kept where it is among new ones."""
-        return self._options
-
-    @options.setter
-    def options(self, options: Sequence[Any]) -> None:
-        self._options = tuple(options)
-        self.reset_choices()
-
-    def _current(self, widget: Any) -> Sequence[Any]:
-        return self._options
+def _levels(layer: Any, axes: str) -> list[tuple[str, int]]:
+    """Options of the level, with the size of each; none where there is only one."""
+    if layer is None or not layer.multiscale or not axes:
+        return []
+    y, x = axes.index("Y"), axes.index("X")
+    sizes = [(level.shape[y], level.shape[x]) for level in layer.data]
+    return [
+        ("by cell size", BY_SIZE),
+        *((f"{i}: {height} x {width} px", i) for i, (height, width) in enumerate(sizes)),
+    ]

@@ -13,7 +13,7 @@ from qtpy.QtCore import QObject, QTimer, Signal
 
 from napari_dinocell.core.errors import Cancelled
 
-__all__ = ["Job", "Ticket", "expected", "time_text"]
+__all__ = ["Job", "Ticket", "expected"]
 
 _POLL_MS = 100
 _EXPECTED = (ValueError, TypeError, OSError, MemoryError, LookupError)
@@ -27,15 +27,6 @@ def expected(error: Exception) -> str:
     """One sentence about an error, for a line in a panel."""
     text = str(error).strip() or type(error).__name__
     return text if isinstance(error, _EXPECTED) else f"{type(error).__name__}: {text}"
-
-
-def time_text(seconds: float) -> str:
-    """A duration as people say it: `8 s`, `2 min`, `1.5 h`."""
-    if seconds < 1:
-        return "less than 1 s"
-    if seconds < 100:
-        return f"{seconds:.0f} s"
-    return f"{seconds / 60:.0f} min" if seconds < 5400 else f"{seconds / 3600:.1f} h"
 
 
 @dataclass

@@ -3,25 +3,28 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
 
-from napari_dinocell.core.axes import ArrayLike, output_axes
 from napari_dinocell.core.axis_names import UNNAMED, axes_choices, check_axes
-from napari_dinocell.core.images import Image
+from napari_dinocell.widgets.parts import LayerPart
 from napari_dinocell.widgets.placement import Placement
 
 __all__ = [
-    "LayerPart",
     "axes_of",
     "axes_options",
+    "camera_of",
     "layer_part",
+    "level_factors",
+    "level_for",
+    "pixel_size_of",
     "pixels_of",
     "plane_index",
     "visible_region",
 ]
+
+_SMALLER = 1.1
 
 _NAMES = {
     "t": "T",
@@ -53,7 +56,8 @@ def axes_of(layer: Any) -> str:
         letters = [UNNAMED] * len(letters)
     if len(letters) == 2 and UNNAMED in letters:
         letters = ["Y", "X"]
-    return "".join(letters) + ("S" if layer.rgb else "")
+    # Only images have color samples.
+    return "".join(letters) + ("S" if getattr(layer, "rgb", False) else "")
 
 
 def axes_options(layer: Any) -> tuple[str, ...]:
@@ -84,64 +88,37 @@ def plane_index(layer: Any, point: Sequence[float], axes: str) -> dict[str, int]
     }
 
 
-@dataclass(frozen=True, eq=False)
-class LayerPart:
-    """The part of a layer that goes through the network, and where its labels belong.
+def pixel_size_of(layer: Any, axes: str) -> tuple[float, float] | None:
+    """Height and width of a pixel of a layer's full resolution in µm, where the layer tells."""
+    return Placement.of(layer).pixel_size_um(axes.index("Y"), axes.index("X"))
 
-    Attributes
+
+def level_factors(layer: Any, axes: str) -> tuple[float, ...]:
+    """Pixels of the full resolution per pixel of each level of a pyramid, finest first."""
+    y, x = axes.index("Y"), axes.index("X")
+    if not layer.multiscale:
+        return (1.0,)
+    full = layer.data[0].shape
+    return tuple(
+        float(np.sqrt(full[y] / level.shape[y] * full[x] / level.shape[x])) for level in layer.data
+    )
+
+
+def level_for(factors: Sequence[float], diameter: float, wanted: float) -> int:
+    """Coarsest level of a pyramid on which cells are not smaller than a model wants them.
+
+    Parameters
     ----------
-    name : str
-        Of the layer.
-    array : array-like
-        The layer's whole array (of one level), not read yet.
-    axes : str
-        Of `array`.
-    window : tuple of slice
-        One per dimension of `array`.
-    placement : Placement
-        Of the labels: without C and S, beginning at the window.
+    factors : sequence of float
+        As from `level_factors`.
+    diameter : float
+        Of the cells, in px of the full resolution.
+    wanted : float
+        Diameter that the model was trained around, px.
     """
-
-    name: str
-    array: ArrayLike
-    axes: str
-    window: tuple[slice, ...]
-    placement: Placement
-
-    @property
-    def shape(self) -> tuple[int, ...]:
-        """Shape of the labels."""
-        return tuple(
-            part.stop - part.start
-            for part, letter in zip(self.window, self.axes, strict=True)
-            if letter not in "CS"
-        )
-
-    @property
-    def n_planes(self) -> int:
-        """Planes that go through the network."""
-        letters = output_axes(self.axes)
-        return int(np.prod([n for n, a in zip(self.shape, letters, strict=True) if a in "TZ"]))
-
-    @property
-    def plane_shape(self) -> tuple[int, int]:
-        """Height and width of each plane, px."""
-        sizes = dict(zip(output_axes(self.axes), self.shape, strict=True))
-        return sizes["Y"], sizes["X"]
-
-    @property
-    def pixel_size_um(self) -> tuple[float, float] | None:
-        """Height and width of a pixel, where the layer tells."""
-        letters = output_axes(self.axes)
-        return self.placement.pixel_size_um(letters.index("Y"), letters.index("X"))
-
-    def image(self) -> Image:
-        """Image for core; reads lazy arrays, so not to be called where a user waits."""
-        whole = all(
-            part == slice(0, n) for part, n in zip(self.window, self.array.shape, strict=True)
-        )
-        array = self.array if whole else self.array[self.window]
-        return Image(array, self.axes, self.pixel_size_um, (), self.name)
+    # A little smaller is as good: the network would resize by that much anyway.
+    fitting = [i for i, factor in enumerate(factors) if diameter / factor >= wanted / _SMALLER]
+    return max(fitting, key=lambda i: factors[i], default=0)
 
 
 def layer_part(
@@ -199,7 +176,14 @@ def layer_part(
         placement = placement.part([0.0] * n, factors[:n])
     placement = placement.part([part.start for part in window[:n]])
     kept = [i for i, letter in enumerate(axes[:n]) if letter != "C"]
-    return LayerPart(layer.name, array, axes, tuple(window), placement.keep(kept))
+    factor = level_factors(layer, axes)[level]
+    return LayerPart(layer.name, array, axes, tuple(window), placement.keep(kept), factor, level)
+
+
+def camera_of(viewer: Any) -> Any:
+    """Camera of a viewer; napari 0.9 moved it."""
+    scene = getattr(viewer, "scene", None)
+    return viewer.camera if scene is None else scene.camera
 
 
 def visible_region(layer: Any, axes: str) -> tuple[slice, slice]:

@@ -2,15 +2,16 @@
 
 from __future__ import annotations
 
-from importlib import import_module
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import numpy.typing as npt
 from qtpy.QtCore import QObject, QTimer, Signal
 
-from napari_dinocell.widgets.engine import Result, plane_view
+from napari_dinocell.widgets.engine import Result
 from napari_dinocell.widgets.jobs import Job, Steps, Ticket
+from napari_dinocell.widgets.planes import plane_in_view, plane_view, window_in_view
+from napari_dinocell.widgets.screening import Screened, confidence_colors, screen, verified_areas
 from napari_dinocell.widgets.table import dense_rows, measure_plane
 
 if TYPE_CHECKING:
@@ -56,10 +57,15 @@ class Preview(QObject):
         self.defaults = self.prediction.thresholds()
         self.peak, self.fill = self.defaults.peak, self.defaults.fill
         self.min_area = self.defaults.min_area
+        self.min_confidence = 0.0
+        self.coefficients = self.prediction.model_card.confidence
         self.last_cut: Cut | None = None
+        self._shown: Screened | None = None
+        self._own_colors: Any = None
         self._tree: tuple[int, ThresholdTree] | None = None
         self._stale: set[int] = set()
         self.corrected: Any = None
+        self._verified: dict[int, npt.NDArray[np.int64]] = {}
         self._contour = 0
         self._job: Job | None = None
         self._is_open = True
@@ -74,26 +80,17 @@ class Preview(QObject):
     @property
     def plane(self) -> int:
         """Plane in view, as a position in `prediction.indices`."""
-        indices = self.prediction.indices
-        if len(indices) == 1:
-            return 0
-        at = np.rint(self.layer.world_to_data(self.viewer.dims.point)).astype(int)
-        axes = self.prediction.axes
-        shown = {
-            letter: int(np.clip(at[axes.index(letter)], 0, n - 1))
-            for letter, n in zip(axes, self.prediction.shape, strict=True)
-            if letter in "TZ"
-        }
-        return indices.index(shown)
+        return plane_in_view(self.prediction, self.layer, self.viewer.dims.point)
 
     @property
     def is_following(self) -> bool:
         """Whether a move of a slider is drawn at once."""
         return self._tree is not None and self._tree[0] == self.plane
 
-    def move(self, peak: float, fill: float, min_area: int) -> None:
+    def move(self, peak: float, fill: float, min_area: int, min_confidence: float = 0.0) -> None:
         """Take other thresholds: the plane in view at once, the rest when the hand rests."""
         self.peak, self.fill, self.min_area = peak, fill, min_area
+        self.min_confidence = min_confidence
         self._stale = set(range(self.prediction.n_planes))
         if self.layer.contour:
             self._contour, self.layer.contour = self.layer.contour, 0
@@ -104,6 +101,15 @@ class Preview(QObject):
     def values(self) -> dict[str, Any]:
         """Thresholds as arguments of `Prediction.cut`."""
         return {"peak": self.peak, "fill": self.fill, "min_area": self.min_area}
+
+    def color_by_confidence(self, is_wanted: bool) -> None:
+        """Show how sure each cell is, or tell cells apart again."""
+        if not is_wanted:
+            if self._own_colors is not None:
+                self.layer.colormap, self._own_colors = self._own_colors, None
+        elif self._own_colors is None and self.coefficients:
+            self._own_colors = self.layer.colormap
+            self._color()
 
     def close(self) -> None:
         """Let go of the prediction; the layer stays as it is."""
@@ -122,7 +128,9 @@ class Preview(QObject):
         if self._tree is None or self._tree[0] != self.plane or not self._check():
             return
         plane, tree = self._tree
-        window = self._visible(tree.shape) if tree.quantized.size > _AT_ONCE else None
+        window = None
+        if tree.quantized.size > _AT_ONCE:
+            window = window_in_view(self.layer, self.prediction.axes, tree.shape)
         self._make_room(int(np.count_nonzero(tree.heights > self.peak * 65535)))
         view = plane_view(self.layer.data, self.prediction, plane)
         try:
@@ -145,35 +153,50 @@ class Preview(QObject):
         """Draw a new cut of the plane in view, which is in the layer's array already."""
         self.last_cut = cut
         labels = plane_view(self.layer.data, self.prediction, plane)
-        areas = self._give_way(labels, plane, cut, window)
+        self._shown = self._screen(labels, plane, cut, window)
+        self._color()
         self.layer.refresh(thumbnail=False, extent=False, highlight=False)
-        self.shown.emit(areas)
+        left = self._shown.areas
+        self.shown.emit(np.concatenate([left[left > 0], self._verified_areas(plane)]))
 
-    def _give_way(
+    def _screen(
         self, labels: npt.NDArray[np.integer], plane: int, cut: Cut, window: Window | None = None
-    ) -> npt.NDArray[np.int64]:
-        """Leave to the corrected layer what it holds; areas of all cells then."""
-        if self.corrected is None:
-            return cut.areas
-        corrections = import_module("napari_dinocell.core.corrections")
-        precedence = import_module("napari_dinocell.core.precedence")
-        corrected = plane_view(self.corrected.data, self.prediction, plane)
+    ) -> Screened:
+        """Leave in labels of a plane what is to be shown."""
+        corrected = None
+        if self.corrected is not None:
+            corrected = plane_view(self.corrected.data, self.prediction, plane)
         part = window or (slice(None), slice(None))
-        left = precedence.give_way(labels[part], corrected[part], cut.ids, cut.areas)
-        verified = np.bincount(corrected[corrected >= corrections.FIRST_VERIFIED])
-        return np.concatenate([left[left > 0], verified[verified > 0]])
+        return screen(
+            labels[part],
+            cut,
+            None if corrected is None else corrected[part],
+            self.coefficients,
+            self.min_confidence,
+        )
+
+    def _verified_areas(self, plane: int) -> npt.NDArray[np.int64]:
+        """Of the corrected layer; counted once between two corrections."""
+        if self.corrected is None:
+            return np.zeros(0, np.int64)
+        if plane not in self._verified:
+            view = plane_view(self.corrected.data, self.prediction, plane)
+            self._verified[plane] = verified_areas(view)
+        return self._verified[plane]
+
+    def _color(self) -> None:
+        if self._own_colors is None or self._shown is None:
+            return
+        try:
+            self.layer.colormap = confidence_colors(self._shown)
+        except ValueError as error:
+            self.color_by_confidence(False)
+            self.failed.emit(str(error))
 
     def redraw(self) -> None:
         """Cut the plane in view again, after the corrected layer was changed."""
+        self._verified.clear()
         self._draw()
-
-    def map(self) -> npt.NDArray[np.uint16]:
-        """Distance map with the axes of the labels, 65535 for 1."""
-        prediction = self.prediction
-        whole = np.zeros(prediction.shape, np.uint16)
-        for plane in range(prediction.n_planes):
-            plane_view(whole, prediction, plane)[...] = prediction.maps[plane]
-        return whole
 
     def shown_plane(self, plane: int) -> npt.NDArray[np.int32]:
         """What the layer shows of one plane if nobody painted into it; needs its tree at hand."""
@@ -181,7 +204,7 @@ class Preview(QObject):
         assert self._tree[0] == plane
         cut = self._tree[1].cut(**self.values(), min_prominence=self.defaults.min_prominence)
         labels = np.asarray(cut.labels, np.int32)
-        self._give_way(labels, plane, cut)
+        self._screen(labels, plane, cut)
         return labels
 
     def _check(self) -> bool:
@@ -194,17 +217,6 @@ class Preview(QObject):
         """Widen the layer's type where ids may no longer fit."""
         if highest > np.iinfo(self.layer.data.dtype).max:
             self.layer.data = self.layer.data.astype(np.int32)
-
-    def _visible(self, shape: tuple[int, int]) -> Window:
-        """Window of the plane that the canvas shows, with some margin."""
-        axes = self.prediction.axes
-        corners = np.asarray(self.layer.corner_pixels)
-        window = []
-        for letter, length in zip("YX", shape, strict=True):
-            low, high = sorted(int(v) for v in corners[:, axes.index(letter)])
-            margin = (high - low) // 8 + 1
-            window.append(slice(max(0, low - margin), min(length, high + margin + 1)))
-        return window[0], window[1]
 
     def _plane_changed(self, event: Any = None) -> None:
         if self._is_open and not self.is_following:
@@ -242,11 +254,11 @@ class Preview(QObject):
                 return
             cut = self.prediction.cut(other, **values)
             if other != plane:
-                self._give_way(cut.labels, other, cut)
+                self._screen(cut.labels, other, cut)
             yield other, cut
         if self.prediction.n_planes == 1 and not ticket.cancel():
             cut = self.prediction.cut(plane, **values)
-            self._give_way(cut.labels, plane, cut)
+            cut = self._screen(cut.labels, plane, cut).cut
             yield "table", dense_rows(measure_plane(self.result, plane, cut.labels, cut))
 
     def _take(self, job: Job, part: tuple[Any, Any]) -> None:
@@ -258,8 +270,8 @@ class Preview(QObject):
                 self.layer.features = content
         elif hasattr(content, "basins"):
             self._tree = (plane, content)
-            if plane in self._stale or self.last_cut is None:
-                self._draw()
+            # Figures and colors are those of the plane in view.
+            self._draw()
         else:
             self._write(plane, content)
 

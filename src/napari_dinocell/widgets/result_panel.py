@@ -6,15 +6,18 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+import numpy.typing as npt
 from qtpy.QtCore import Qt, Signal
 from qtpy.QtWidgets import QLabel, QPushButton, QSizePolicy, QVBoxLayout, QWidget
 
-from napari_dinocell.widgets.autosave import Autosaver, find_lost, load
+from napari_dinocell.widgets.autosave import Autosaver
 from napari_dinocell.widgets.editing import EditTools
 from napari_dinocell.widgets.export import ExportButton, Shown, export
 from napari_dinocell.widgets.figures import figures_text
-from napari_dinocell.widgets.jobs import Job
+from napari_dinocell.widgets.jobs import Job, Steps, Ticket
+from napari_dinocell.widgets.planes import map_stack
 from napari_dinocell.widgets.preview import Preview
+from napari_dinocell.widgets.restore import RestoreButton
 from napari_dinocell.widgets.sliders import ThresholdSliders
 
 __all__ = ["ResultPanel", "text_line"]
@@ -45,11 +48,10 @@ class ResultPanel(QWidget):
         self.map_button.setToolTip("What the thresholds cut: 0 outside, highest amid a cell.")
         self.map_button.clicked.connect(self._show_map)
         self.map_button.setEnabled(False)
-        self.restore_button = QPushButton("Restore lost corrections")
-        self.restore_button.setToolTip("napari ended before they were exported.")
-        self.restore_button.clicked.connect(self._restore)
-        self.restore_button.hide()
-        self._lost: Path | None = None
+        self._mapping: Job | None = None
+        self.restore_button = RestoreButton()
+        self.restore_button.found.connect(self._restore)
+        self.restore_button.failed.connect(self.failed.emit)
         self.autosaver: Autosaver | None = None
         layout = QVBoxLayout(self)
         layout.setContentsMargins(0, 0, 0, 0)
@@ -64,6 +66,7 @@ class ResultPanel(QWidget):
             layout.addWidget(widget)
         self.tools.said.connect(self.said.emit)
         self.sliders.moved.connect(self._moved)
+        self.sliders.colored.connect(self._colored)
         self.sliders.reset_asked.connect(self._reset)
 
     def attach(self, preview: Preview) -> None:
@@ -78,9 +81,12 @@ class ResultPanel(QWidget):
         self.tools.attach(preview)
         self._autosave(preview)
         self._show_thresholds()
+        self.sliders.offer_confidence(bool(preview.coefficients))
+        self._colored(self.sliders.color.isChecked())
         self.sliders.setEnabled(True)
         self.map_button.setEnabled(True)
         self.export_button.setEnabled(True)
+        self.show()
 
     def export(self, kind: str, path: Path) -> None:
         """Begin to write a file of what is on screen."""
@@ -107,30 +113,38 @@ class ResultPanel(QWidget):
         self.autosaver.failed.connect(self.failed.emit)
         assert self.tools.corrector is not None
         self.tools.corrector.edited.connect(self.autosaver.changed)
-        self._lost = find_lost(name, shape)
-        self.restore_button.setVisible(self._lost is not None)
+        self.restore_button.look(name, shape)
 
-    def _restore(self) -> None:
-        if self._lost is None or self.tools.corrector is None:
-            return
-        try:
-            corrected = load(self._lost)
-        except ValueError as error:
-            self.failed.emit(str(error))
+    def _restore(self, corrected: npt.NDArray[np.integer], path: Path) -> None:
+        if self.tools.corrector is None or self.autosaver is None:
             return
         self.tools.corrector.restore(corrected)
-        self.restore_button.hide()
-        assert self.autosaver is not None
         # The old file goes only after the new one is there.
-        self.autosaver.replaces(self._lost)
+        self.autosaver.replaces(path)
 
     def _show_map(self) -> None:
         """Add the distance map of all planes as an image, below the cells."""
         if self.preview is None:
             return
-        preview, viewer = self.preview, self.viewer
+        preview = self.preview
+
+        def work(ticket: Ticket) -> Steps:
+            yield None
+            return map_stack(preview.prediction)
+
+        self.map_button.setEnabled(False)
+        self._mapping = Job(work, self)
+        self._mapping.succeeded.connect(lambda stack: self._add_map(preview, stack))
+        self._mapping.failed.connect(self.failed.emit)
+        self._mapping.ended.connect(lambda: self.map_button.setEnabled(self.preview is not None))
+        self._mapping.start()
+
+    def _add_map(self, preview: Preview, stack: npt.NDArray[np.uint16]) -> None:
+        if preview is not self.preview:
+            return
+        viewer = self.viewer
         layer = viewer.add_image(
-            preview.map(),
+            stack,
             name=preview.layer.name.removesuffix(" cells") + " distance map",
             contrast_limits=(0, 65535),
             colormap="magma",
@@ -147,11 +161,17 @@ class ResultPanel(QWidget):
         preview = self.preview
         scale = preview.prediction.scale
         typical = np.pi / 4 * (preview.prediction.model_card.diameter / scale) ** 2
-        self.sliders.show_values(preview.peak, preview.fill, preview.min_area, int(typical))
+        self.sliders.show_values(
+            preview.peak, preview.fill, preview.min_area, int(typical), preview.min_confidence
+        )
 
-    def _moved(self, peak: float, fill: float, min_area: int) -> None:
+    def _moved(self, peak: float, fill: float, min_area: int, confidence: float) -> None:
         if self.preview is not None:
-            self.preview.move(peak, fill, min_area)
+            self.preview.move(peak, fill, min_area, confidence)
+
+    def _colored(self, is_wanted: bool) -> None:
+        if self.preview is not None:
+            self.preview.color_by_confidence(is_wanted)
 
     def _reset(self) -> None:
         if self.preview is not None:

@@ -8,10 +8,12 @@ from qtpy.QtWidgets import QProgressBar, QPushButton, QVBoxLayout, QWidget
 
 from napari_dinocell.widgets.engine import Engine, Ready, Result
 from napari_dinocell.widgets.form import SegmentForm
-from napari_dinocell.widgets.jobs import Job, Steps, Ticket, time_text
+from napari_dinocell.widgets.jobs import Job, Steps, Ticket
 from napari_dinocell.widgets.models import Models
+from napari_dinocell.widgets.parts import LayerPart
 from napari_dinocell.widgets.preview import METADATA_KEY, Preview
 from napari_dinocell.widgets.result_panel import ResultPanel, text_line
+from napari_dinocell.widgets.timing import time_text
 
 __all__ = ["SegmentPanel"]
 
@@ -43,6 +45,7 @@ class SegmentPanel(QWidget):
         self.bar.hide()
         self.status = text_line("Status")
         self.results = ResultPanel(napari_viewer)
+        self.results.hide()
         layout = QVBoxLayout(self)
         for widget in (self.form, self.button, self.bar, self.status, self.results):
             layout.addWidget(widget)
@@ -98,13 +101,7 @@ class SegmentPanel(QWidget):
             return (f"⚠ {self.models.error}" if self.models.error else f"Loading {name} …"), False
         ready = self.models.ready
         assert ready is not None
-        diameter = self.form.chosen_diameter
-        seconds = ready.seconds(part, diameter if isinstance(diameter, float) else None)
-        planes = f"{part.n_planes} planes, " if part.n_planes > 1 else ""
-        size = " x ".join(str(n) for n in part.plane_shape)
-        note = f" {ready.note}" if ready.note else ""
-        where = ready.device.upper()
-        return f"{planes}{size} px: about {time_text(seconds)} on {where}.{note}", True
+        return plan_text(part, ready, self.form.diameter_of(part)), True
 
     def _layers_changed(self, event: Any = None) -> None:
         if event is not None and getattr(event, "type", "") == "inserted":
@@ -130,7 +127,7 @@ class SegmentPanel(QWidget):
             self.say_wrong(str(error))
             return
         name, device = self.form.model.value, self.form.device.value
-        channel, diameter = self.form.chosen_channel, self.form.chosen_diameter
+        channel, diameter = self.form.chosen_channel, self.form.diameter_of(part)
 
         def work(ticket: Ticket) -> Steps:
             return self.engine.segment(ticket, part, name, device, channel, diameter)
@@ -142,6 +139,7 @@ class SegmentPanel(QWidget):
         job.failed.connect(self.say_wrong)
         job.cancelled.connect(self._cancelled)
         job.ended.connect(self._ended)
+        self.form.cell_size.put_away()
         self._source = self.form.layer
         self._source.events.data.connect(self._source_changed)
         self.button.setText("Cancel")
@@ -194,3 +192,16 @@ class SegmentPanel(QWidget):
     def say_wrong(self, sentence: str) -> None:
         """A line that something is wrong; told by a sign, not by color alone."""
         self.status.setText(f"⚠ {sentence}")
+
+
+def plan_text(part: LayerPart, ready: Ready, diameter: float | str | None) -> str:
+    """A line about a run before it is started: what, how long, and where."""
+    planes = f"{part.n_planes} planes, " if part.n_planes > 1 else ""
+    size = " x ".join(str(n) for n in part.plane_shape)
+    level = f" of level {part.level}" if part.level else ""
+    seconds = ready.seconds(part, diameter if isinstance(diameter, float) else None)
+    # What an estimate will find is not known before it.
+    about = "about" if diameter != "auto" else "depending on the cells' size about"
+    note = f" {ready.note}" if ready.note else ""
+    where = ready.device.upper()
+    return f"{planes}{size} px{level}: {about} {time_text(seconds)} on {where}.{note}"

@@ -1,9 +1,16 @@
-"""Three sliders that cut the last prediction again while they move."""
+"""Sliders that cut the last prediction again while they move."""
 
 from __future__ import annotations
 
 from qtpy.QtCore import Qt, QTimer, Signal
-from qtpy.QtWidgets import QFormLayout, QHBoxLayout, QLabel, QPushButton, QVBoxLayout, QWidget
+from qtpy.QtWidgets import (
+    QCheckBox,
+    QFormLayout,
+    QHBoxLayout,
+    QPushButton,
+    QVBoxLayout,
+    QWidget,
+)
 from superqt import QLabeledDoubleSlider, QLabeledSlider
 
 from napari_dinocell.widgets.histogram import Histogram
@@ -15,17 +22,20 @@ _LOW, _HIGH = 0.01, 0.98
 
 
 class ThresholdSliders(QWidget):
-    """Peak, fill and minimum area, with the sizes of the cells below.
+    """Peak, fill, minimum area and confidence, with the sizes of the cells below.
 
     Signals
     -------
-    moved(float, float, int)
-        Peak, fill and minimum area; as often as the event loop can follow.
+    moved(float, float, int, float)
+        Peak, fill, minimum area and confidence; as often as the event loop can follow.
+    colored(bool)
+        Whether colors shall tell the confidence.
     reset_asked()
         Back to the model's own values.
     """
 
-    moved = Signal(float, float, int)
+    moved = Signal(float, float, int, float)
+    colored = Signal(bool)
     reset_asked = Signal()
 
     def __init__(self, parent: QWidget | None = None) -> None:
@@ -36,17 +46,24 @@ class ThresholdSliders(QWidget):
         self.min_area.setAccessibleName("Minimum area")
         self.min_area.setToolTip("Smaller cells are left out (pixels of the image).")
         self.min_area.setRange(0, 1000)
+        self.confidence = _double(
+            "Confidence", "Cells that are right with less probability than this are left out."
+        )
+        self.confidence.setRange(0, 1)
+        self.color = QCheckBox("Color by confidence")
+        self.color.setToolTip("Orange cells are likely wrong, blue ones right: look at orange.")
         self.reset = QPushButton("Reset")
         self.reset.setToolTip("Back to the values that the model was tuned to.")
         self.histogram = Histogram()
-        self.caption = QLabel()
-        form = QFormLayout()
+        form = self._form = QFormLayout()
         form.setFieldGrowthPolicy(QFormLayout.FieldGrowthPolicy.AllNonFixedFieldsGrow)
         form.addRow("Peak", self.peak)
         form.addRow("Fill", self.fill)
         form.addRow("Min. area", self.min_area)
+        form.addRow("Confidence", self.confidence)
         below = QHBoxLayout()
-        below.addWidget(self.caption, 1)
+        below.addWidget(self.color)
+        below.addStretch(1)
         below.addWidget(self.reset)
         layout = QVBoxLayout(self)
         layout.setContentsMargins(0, 0, 0, 0)
@@ -60,6 +77,8 @@ class ThresholdSliders(QWidget):
         self.peak.valueChanged.connect(self._peak_moved)
         self.fill.valueChanged.connect(self._fill_moved)
         self.min_area.valueChanged.connect(self._move)
+        self.confidence.valueChanged.connect(self._move)
+        self.color.toggled.connect(self.colored.emit)
         self.reset.clicked.connect(self.reset_asked.emit)
         self.setEnabled(False)
 
@@ -68,7 +87,15 @@ class ThresholdSliders(QWidget):
         """Peak, fill and minimum area."""
         return float(self.peak.value()), float(self.fill.value()), int(self.min_area.value())
 
-    def show_values(self, peak: float, fill: float, min_area: int, largest: int) -> None:
+    def offer_confidence(self, is_known: bool) -> None:
+        """Show what needs the confidence of cells only where the model tells it."""
+        self.confidence.setVisible(is_known)
+        self._form.labelForField(self.confidence).setVisible(is_known)
+        self.color.setVisible(is_known)
+
+    def show_values(
+        self, peak: float, fill: float, min_area: int, largest: int, confidence: float = 0.0
+    ) -> None:
         """Set the sliders without cutting.
 
         Parameters
@@ -77,14 +104,17 @@ class ThresholdSliders(QWidget):
         min_area : int
         largest : int
             Right end of the slider of the minimum area, px.
+        confidence : float
         """
-        for slider in (self.peak, self.fill, self.min_area):
+        sliders = (self.peak, self.fill, self.min_area, self.confidence)
+        for slider in sliders:
             slider.blockSignals(True)
         self.min_area.setRange(0, max(largest, min_area, 10))
         self.peak.setValue(peak)
         self.fill.setValue(fill)
         self.min_area.setValue(min_area)
-        for slider in (self.peak, self.fill, self.min_area):
+        self.confidence.setValue(confidence)
+        for slider in sliders:
             slider.blockSignals(False)
 
     def _peak_moved(self, value: float) -> None:
@@ -104,7 +134,7 @@ class ThresholdSliders(QWidget):
             self._later.start()
 
     def _emit(self) -> None:
-        self.moved.emit(*self.values)
+        self.moved.emit(*self.values, float(self.confidence.value()))
 
 
 def _double(name: str, tip: str) -> QLabeledDoubleSlider:

@@ -9,7 +9,8 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 import numpy.typing as npt
 
-from napari_dinocell.widgets.engine import Result, plane_view
+from napari_dinocell.widgets.engine import Result
+from napari_dinocell.widgets.planes import plane_view
 
 if TYPE_CHECKING:
     from napari_dinocell.core.instances import Cut

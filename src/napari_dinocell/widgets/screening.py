@@ -1,0 +1,103 @@
+"""From a cut to the cells that are shown: sure enough, and not corrected already."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from importlib import import_module
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+import numpy.typing as npt
+from napari.utils.colormaps import CyclicLabelColormap
+
+if TYPE_CHECKING:
+    from napari_dinocell.core.instances import Cut
+
+__all__ = ["Screened", "confidence_colors", "screen", "verified_areas"]
+
+Plane = npt.NDArray[np.integer]
+
+_UNSURE, _SURE = (1.0, 0.62, 0.1, 1.0), (0.2, 0.45, 1.0, 1.0)
+_MOST_COLORS = 65535  # napari's colormaps hold no more
+
+
+@dataclass(frozen=True, eq=False)
+class Screened:
+    """Cells of a preview's plane that are shown.
+
+    Attributes
+    ----------
+    cut : Cut
+        Without the cells that are not sure enough.
+    areas : (n,) int64 array
+        What is left of each cell of the cut where corrected cells were given way to, px.
+    chances : (n,) float64 array or None
+        Confidence of each; None where the model tells none.
+    """
+
+    cut: Cut
+    areas: npt.NDArray[np.int64]
+    chances: npt.NDArray[np.float64] | None
+
+
+def screen(
+    labels: Plane,
+    cut: Cut,
+    corrected: Plane | None,
+    coefficients: Mapping[str, float],
+    least: float,
+) -> Screened:
+    """Leave out, in place, cells that are not sure enough and what corrections say better.
+
+    Parameters
+    ----------
+    labels : (Y, X) int array
+        Cells of the cut; a window of the plane does as well.
+    cut : Cut
+    corrected : (Y, X) int array, optional
+        The same pixels of the corrected layer.
+    coefficients : mapping
+        Of the model's formula for the confidence; empty if it has none.
+    least : float
+        Confidence that a cell must have.
+    """
+    chances = None
+    if coefficients:
+        confidence = import_module("napari_dinocell.core.confidence")
+        cut = confidence.drop_uncertain(cut, coefficients, least, labels)
+        chances = confidence.confidence(cut, coefficients)
+    areas = cut.areas
+    if corrected is not None:
+        precedence = import_module("napari_dinocell.core.precedence")
+        areas = precedence.give_way(labels, corrected, cut.ids, areas)
+    return Screened(cut, areas, chances)
+
+
+def verified_areas(corrected: Plane) -> npt.NDArray[np.int64]:
+    """Areas (px) of the cells that a person has corrected or accepted."""
+    first = import_module("napari_dinocell.core.corrections").FIRST_VERIFIED
+    areas = np.bincount(np.ravel(corrected, order="K"))[first:]
+    return areas[areas > 0]
+
+
+def confidence_colors(shown: Screened) -> Any:
+    """Colormap from orange for unsure cells to blue for sure ones.
+
+    Raises
+    ------
+    ValueError
+        If the ids are too large for napari's colormaps.
+    """
+    assert shown.chances is not None
+    ids = shown.cut.ids
+    highest = int(ids[-1]) if len(ids) else 1
+    if highest > _MOST_COLORS:
+        raise ValueError(
+            f"Cells cannot be colored by confidence: their ids go up to {highest}, and napari "
+            f"colors {_MOST_COLORS}. Segment a part of the image, or raise peak."
+        )
+    colors = np.zeros((highest + 1, 4), np.float32)
+    share = shown.chances[:, np.newaxis]
+    colors[ids] = (1 - share) * np.array(_UNSURE) + share * np.array(_SURE)
+    return CyclicLabelColormap(colors=colors)
