@@ -1,0 +1,77 @@
+"""A combo box of the layers of a viewer."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any
+
+from qtpy.QtWidgets import QComboBox, QSizePolicy, QWidget
+
+__all__ = ["LayerBox"]
+
+
+class LayerBox(QComboBox):
+    """Offers the layers that are there now; the choice outlives other layers and new names.
+
+    Parameters
+    ----------
+    viewer : napari viewer
+    is_wanted : callable
+        Whether a layer is offered.
+    none : str, optional
+        Text of a choice that stands for no layer.
+    """
+
+    def __init__(
+        self,
+        viewer: Any,
+        is_wanted: Callable[[Any], bool],
+        none: str | None = None,
+        parent: QWidget | None = None,
+    ) -> None:
+        super().__init__(parent)
+        self._viewer, self._is_wanted, self._none = viewer, is_wanted, none
+        # Long names must not make the dock wider.
+        self.setSizeAdjustPolicy(QComboBox.SizeAdjustPolicy.AdjustToMinimumContentsLengthWithIcon)
+        self.setSizePolicy(QSizePolicy.Policy.Expanding, QSizePolicy.Policy.Fixed)
+        events = viewer.layers.events
+        for event in (events.inserted, events.removed, events.reordered):
+            event.connect(self.refresh)
+        for layer in viewer.layers:
+            layer.events.name.connect(self.refresh)
+        self.refresh()
+
+    @property
+    def layer(self) -> Any:
+        """The chosen layer, or None."""
+        chosen = self.currentData()
+        for layer in self._viewer.layers:
+            if str(layer.unique_id) == chosen:
+                return layer
+        return None
+
+    def choose(self, layer: Any) -> None:
+        """Take a layer, if it is offered."""
+        at = -1 if layer is None else self.findData(str(layer.unique_id))
+        if at >= 0:
+            self.setCurrentIndex(at)
+
+    def refresh(self, event: Any = None) -> None:
+        """Offer what is there now."""
+        if event is not None and getattr(event, "type", "") == "inserted":
+            event.value.events.name.connect(self.refresh)
+        before = self.currentData()
+        self.blockSignals(True)
+        self.clear()
+        if self._none is not None:
+            self.addItem(self._none, "")
+        for layer in self._viewer.layers:
+            if self._is_wanted(layer):
+                self.addItem(layer.name, str(layer.unique_id))
+        at = self.findData(before)
+        if at < 0 and self.count():
+            at = self.count() - 1 if self._none is None else 0
+        self.setCurrentIndex(at)
+        self.blockSignals(False)
+        if self.currentData() != before:
+            self.currentIndexChanged.emit(self.currentIndex())

@@ -1,0 +1,183 @@
+"""The panel that measures the cells of any labels layer: napari's table, or a CSV file."""
+
+from __future__ import annotations
+
+from importlib import import_module
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+from napari.layers import Image, Labels
+from qtpy.QtWidgets import (
+    QComboBox,
+    QFileDialog,
+    QFormLayout,
+    QPushButton,
+    QVBoxLayout,
+    QWidget,
+)
+
+from napari_dinocell.core.axis_names import UNNAMED
+from napari_dinocell.core.exports import write_table
+from napari_dinocell.widgets.jobs import Job, Steps, Ticket
+from napari_dinocell.widgets.layer_box import LayerBox
+from napari_dinocell.widgets.layers import axes_of, axes_options
+from napari_dinocell.widgets.placement import Placement
+from napari_dinocell.widgets.runner import Runner, Work
+from napari_dinocell.widgets.table import dense_rows
+
+__all__ = ["MeasurePanel"]
+
+Table = dict[str, npt.NDArray[Any]]
+_POSITIONS = {"T": "t", "Z": "z"}
+
+
+class MeasurePanel(QWidget):
+    """Measures size, shape and intensity of every cell, in µm too where the layer tells the scale.
+
+    Parameters
+    ----------
+    napari_viewer : napari.viewer.Viewer
+        The viewer, given by napari.
+    """
+
+    def __init__(self, napari_viewer: Any) -> None:
+        super().__init__()
+        self.viewer = napari_viewer
+        self.table: Table | None = None
+        self._writing: Job | None = None
+        self.labels = LayerBox(napari_viewer, _has_cells)
+        self.labels.setToolTip("The cells to be measured.")
+        self.image = LayerBox(napari_viewer, self._fits, none="none")
+        self.image.setToolTip("Gives their intensities; an image of the same shape.")
+        self.axes = QComboBox()
+        self.axes.setToolTip("What the dimensions are: T time, Z depth, Y, X.")
+        self.runner = Runner("Measure", self._plan, self._take)
+        self.save = QPushButton("Save table …")
+        self.save.setToolTip("One row per cell, in a stack per cell and plane, as CSV.")
+        self.save.clicked.connect(self._ask)
+        self.save.setEnabled(False)
+        rows = QFormLayout()
+        rows.setFieldGrowthPolicy(QFormLayout.FieldGrowthPolicy.AllNonFixedFieldsGrow)
+        for text, widget in (("Cells", self.labels), ("Image", self.image), ("Axes", self.axes)):
+            widget.setAccessibleName(text)
+            rows.addRow(text, widget)
+        layout = QVBoxLayout(self)
+        layout.addLayout(rows)
+        layout.addWidget(self.runner)
+        layout.addWidget(self.save)
+        layout.addStretch(1)
+        self.labels.currentIndexChanged.connect(self._layer_changed)
+        self.labels.choose(napari_viewer.layers.selection.active)
+        self._layer_changed()
+
+    def save_table(self, path: Path) -> None:
+        """Begin to write the last table as CSV."""
+        assert self.table is not None
+        table = self.table
+        self._writing = Job(lambda ticket: _write(path, table), self)
+        self._writing.succeeded.connect(self.runner.say)
+        self._writing.failed.connect(self.runner.say_wrong)
+        self._writing.start()
+
+    def _fits(self, layer: Any) -> bool:
+        cells = self.labels.layer
+        if cells is None or not isinstance(layer, Image) or layer.multiscale:
+            return False
+        shape = layer.data.shape[:-1] if layer.rgb else layer.data.shape
+        return tuple(shape) == tuple(cells.data.shape)
+
+    def _layer_changed(self, *_: Any) -> None:
+        self.image.refresh()
+        if self.image.count() > 1 and self.image.layer is None:
+            self.image.setCurrentIndex(1)
+        layer = self.labels.layer
+        self.axes.clear()
+        if layer is not None:
+            if UNNAMED in axes_of(layer):
+                self.axes.addItem("choose …", "")
+            for option in axes_options(layer):
+                if not set(option) & set("CS"):
+                    self.axes.addItem(option, option)
+        self.axes.setEnabled(self.axes.count() > 1)
+
+    def _plan(self) -> Work:
+        layer, image = self.labels.layer, self.image.layer
+        if layer is None:
+            raise ValueError("There is no labels layer: segment an image first.")
+        axes = self.axes.currentData()
+        if not axes:
+            shape = " x ".join(str(n) for n in layer.data.shape)
+            raise ValueError(f"Shape {shape} does not tell which axis is which: choose the axes.")
+        size = Placement.of(layer).pixel_size_um(axes.index("Y"), axes.index("X"))
+        data = layer.data, None if image is None else image.data
+
+        def work(ticket: Ticket) -> Steps:
+            yield "Measuring …"
+            return layer, _measure(ticket, *data, axes, size)
+
+        return work
+
+    def _take(self, outcome: tuple[Any, Table]) -> str:
+        layer, self.table = outcome
+        self.save.setEnabled(True)
+        count = len(self.table["label"])
+        found = f"{count:,} cell measured" if count == 1 else f"{count:,} cells measured"
+        if set(self.table) & set(_POSITIONS.values()):
+            return f"{found}, plane by plane; the table can be saved."
+        dense = dense_rows(self.table)
+        if layer not in self.viewer.layers or dense is None:
+            return f"{found}; the table can be saved."
+        layer.features = dense
+        return f"{found}; napari shows them in Layers > Metadata > Features table."
+
+    def _ask(self, *_: Any) -> None:
+        layer = self.labels.layer
+        proposed = f"{layer.name if layer is not None else 'cells'}.csv"
+        chosen, _ = QFileDialog.getSaveFileName(self, "Save table", proposed, "Table (*.csv)")
+        if chosen:
+            self.save_table(Path(chosen if chosen.endswith(".csv") else f"{chosen}.csv"))
+
+
+def _write(path: Path, table: Table) -> Steps:
+    yield f"Writing {path.name} …"
+    write_table(path, table)
+    return f"Wrote {path.name}."
+
+
+def _has_cells(layer: Any) -> bool:
+    return isinstance(layer, Labels) and not layer.multiscale
+
+
+def _measure(
+    ticket: Ticket,
+    labels: Any,
+    image: Any,
+    axes: str,
+    pixel_size_um: tuple[float, float] | None,
+) -> Table:
+    """Table of all planes, with the position of each on T and Z."""
+    measure = import_module("napari_dinocell.core.measure").measure
+    cancelled = import_module("napari_dinocell.core.errors").Cancelled
+    outer = [letter for letter in axes if letter in "TZ"]
+    is_turned = axes.index("X") < axes.index("Y")
+    lengths = [labels.shape[axes.index(letter)] for letter in outer]
+    tables = []
+    for done, position in enumerate(np.ndindex(*lengths)):
+        if ticket.cancel():
+            raise cancelled("Cancelled.")
+        at = dict(zip(outer, position, strict=True))
+        key = tuple(at.get(letter, slice(None)) for letter in axes)
+        plane = np.asarray(labels[key])
+        pixels = None if image is None else np.asarray(image[key])
+        if pixels is not None and pixels.ndim == 3:
+            pixels = pixels[..., :3]  # alpha is no intensity
+        if is_turned:
+            plane = plane.T
+            pixels = None if pixels is None else pixels.swapaxes(0, 1)
+        table = measure(plane, pixels, pixel_size_um, shape=True)
+        n = len(table["label"])
+        tables.append({_POSITIONS[k]: np.full(n, v) for k, v in at.items()} | table)
+        ticket.progress(done + 1, int(np.prod(lengths, dtype=int)))
+    return {name: np.concatenate([t[name] for t in tables]) for name in tables[0]}

@@ -1,0 +1,164 @@
+"""A folder segmented from the panel, against the same from the command line."""
+
+import json
+from pathlib import Path
+
+import imageio.v3 as iio
+import numpy as np
+import pytest
+import tifffile
+
+pytestmark = pytest.mark.qt
+
+
+@pytest.fixture(scope="module")
+def model(tmp_path_factory):
+    from test_segment import make_model  # noqa: PLC0415
+
+    return make_model(tmp_path_factory.mktemp("model") / "tiny.safetensors")
+
+
+@pytest.fixture
+def images(tmp_path):
+    from test_segment import scene  # noqa: PLC0415
+
+    folder = tmp_path / "images"
+    folder.mkdir()
+    for number in range(3):
+        iio.imwrite(folder / f"{number}.png", scene(number))
+    return folder
+
+
+@pytest.fixture
+def make_batch(make_napari_viewer_proxy, model, wait):
+    from napari_dinocell.widgets.batch_panel import BatchPanel, BatchSettings  # noqa: PLC0415
+
+    def make(folder, **settings):
+        viewer = make_napari_viewer_proxy()
+        panel = BatchPanel(viewer, BatchSettings(str(model), **settings))
+        viewer.window.add_dock_widget(panel, name="Segment a folder")
+        wait(lambda: panel.form.model.count() > 1)
+        panel.form.device.setCurrentText("cpu")
+        panel.form.inputs.line.setText(str(folder))
+        return panel
+
+    return make
+
+
+def run(panel, wait):
+    panel.runner.button.click()
+    wait(lambda: panel.runner.job is None, 60)
+
+
+def test_a_folder_gives_what_the_command_line_gives(make_batch, images, model, wait, tmp_path):
+    from napari_dinocell.core import segment  # noqa: PLC0415
+    from napari_dinocell.core.model.files import read_card  # noqa: PLC0415
+
+    card = read_card(model)
+    # More digits than the boxes show.
+    peak, fill, min_area = card.peak + 1.23e-5, card.fill - 2.34e-5, 3
+    panel = make_batch(images, peak=peak, fill=fill, min_area=min_area, diameter=11.37)
+    panel.form.written["table"].setChecked(True)
+    run(panel, wait)
+    assert "3 of 3 images segmented" in panel.runner.status.text()
+    out = Path(panel.form.output.line.text())
+    assert out == tmp_path / "images_cells"
+    options = [f"--peak={peak}", f"--fill={fill}", f"--min-area={min_area}", "--diameter=11.37"]
+    arguments = [str(images), "-o", str(tmp_path / "shell"), "--csv", "--model", str(model)]
+    assert segment.main([*arguments, *options, "--device", "cpu"]) == 0
+    for number in range(3):
+        first, second = (folder / f"{number}_labels.tif" for folder in (out, tmp_path / "shell"))
+        np.testing.assert_array_equal(tifffile.imread(first), tifffile.imread(second))
+        assert tifffile.imread(first).max() > 1
+        first, second = (folder / f"{number}_cells.csv" for folder in (out, tmp_path / "shell"))
+        assert first.read_bytes() == second.read_bytes()
+    here, there = (
+        json.loads((folder / "run.json").read_text())["settings"]
+        for folder in (out, tmp_path / "shell")
+    )
+    assert here == there
+
+
+def test_broken_images_are_listed_and_the_others_done(make_batch, images, wait):
+    (images / "broken.png").write_bytes(b"no image")
+    panel = make_batch(images)
+    run(panel, wait)
+    assert "3 of 4 images segmented" in panel.runner.status.text()
+    assert panel.failures.count() == 1
+    assert "broken.png" in panel.failures.item(0).text()
+    assert not panel.failures.isHidden()
+    (images / "broken.png").unlink()
+    run(panel, wait)
+    assert "Nothing to do: 3 images were finished before" in panel.runner.status.text()
+    assert panel.failures.isHidden()
+
+
+def test_cancel_keeps_what_is_finished_and_the_next_run_goes_on(make_batch, tmp_path, wait):
+    from test_segment import scene  # noqa: PLC0415
+
+    folder = tmp_path / "large"
+    folder.mkdir()
+    for number in range(8):
+        np.save(folder / f"{number}.npy", np.tile(scene(number, 128), (6, 6)))
+    panel = make_batch(folder)
+    panel.runner.button.click()
+    out = tmp_path / "large_cells"
+    wait(lambda: list(out.glob("*_labels.tif")), 60)
+    panel.runner.button.click()
+    wait(lambda: panel.runner.job is None, 60)
+    assert panel.runner.status.text() == "Cancelled."
+    finished = sorted(out.glob("*_labels.tif"))
+    assert 0 < len(finished) < 8
+    assert not list(out.glob(".*"))
+    times = [path.stat().st_mtime_ns for path in finished]
+    run(panel, wait)
+    assert "were finished before" in panel.runner.status.text()
+    assert len(list(out.glob("*_labels.tif"))) == 8
+    assert [path.stat().st_mtime_ns for path in finished] == times
+
+
+def test_a_stack_is_linked_on_request(make_batch, tmp_path, wait):
+    from test_segment import scene  # noqa: PLC0415
+
+    folder = tmp_path / "movies"
+    folder.mkdir()
+    frames = np.stack([scene(0)] * 3)
+    tifffile.imwrite(folder / "m.ome.tif", frames, metadata={"axes": "TYX"})
+    panel = make_batch(folder)
+    panel.form.links.setCurrentText("tracks (T)")
+    run(panel, wait)
+    labels = tifffile.imread(tmp_path / "movies_cells" / "m_labels.tif")
+    np.testing.assert_array_equal(labels[0], labels[2])
+
+
+@pytest.mark.parametrize(
+    ("change", "part"),
+    [
+        (lambda panel: panel.form.inputs.line.setText(""), "Choose the folder of the images"),
+        (lambda panel: panel.form.inputs.line.setText("/absent"), "is no folder"),
+        (lambda panel: panel.form.channel.setText("3"), "failed"),
+        (lambda panel: panel.form.axes.setText("QQ"), "contain Q"),
+        (lambda panel: panel.form.model.setCurrentText("no model"), "no model"),
+    ],
+)
+def test_what_is_missing_or_wrong_is_said_in_a_sentence(make_batch, images, wait, change, part):
+    panel = make_batch(images)
+    change(panel)
+    run(panel, wait)
+    assert part in panel.runner.status.text()
+    assert "⚠" in panel.runner.status.text()
+
+
+def test_settings_are_those_of_the_cells_on_screen(segmented):
+    from synthetic import discs  # noqa: PLC0415
+
+    from napari_dinocell.widgets.batch_panel import BatchPanel, BatchSettings  # noqa: PLC0415
+
+    viewer, segment = segmented(discs())
+    segment.results.sliders.fill.setValue(0.123)
+    settings = BatchSettings.of(segment.preview)
+    assert (settings.model, settings.fill) == ("stub", segment.preview.fill)
+    options = BatchPanel(viewer, settings).form.options()
+    assert options["fill"] == segment.preview.fill
+    assert options["peak"] == segment.preview.peak
+    assert options["min_area"] == segment.preview.min_area
