@@ -51,7 +51,7 @@ class S3Server:
                     "credentials": [{"accessKey": KEY, "secretKey": SECRET}],
                     "actions": ["Admin", "Read", "Write", "List"],
                 },
-                {"name": "anonymous", "actions": ["Read:public"]},
+                {"name": "anonymous", "actions": ["Read:public", "List:public"]},
             ]
         }
         (folder / "accounts.json").write_text(json.dumps(accounts))

@@ -17,6 +17,7 @@ from numpy.typing import NDArray
 from napari_dinocell.core.errors import StreamError
 
 from .cache import DiskCache
+from .containers import is_zarr, zarr_planes
 from .counters import Counters
 from .decode import DamagedError, PlaneChecks, decode
 from .stores import BUSY, DENIED, FetchError, Store
@@ -120,7 +121,7 @@ class Fetcher:
         StreamError
             If the store does not answer or let us in, or `stop` was called.
         """
-        cached = self._from_cache(address)
+        cached = None if is_zarr(address) else self._from_cache(address)
         if cached is not None:
             return cached
         begin, n_failed, n_damaged, attempt = time.monotonic(), 0, 0, 0
@@ -165,6 +166,8 @@ class Fetcher:
         return planes
 
     def _once(self, address: str) -> NDArray[Any]:
+        if is_zarr(address) and not address.startswith("s3://"):
+            return self._zarr(address)
         self.counters.add("requests")
         fetched = self._store.get(address)
         self.counters.add("bytes", len(fetched.data))
@@ -176,6 +179,15 @@ class Fetcher:
             self.counters.add("unverified")
         if self._cache is not None and not self._cache.put(address, fetched.data):
             self.counters.add("cache_errors")
+        return planes
+
+    def _zarr(self, address: str) -> NDArray[Any]:
+        """A local image of many files: not an object, and not cached."""
+        try:
+            planes = zarr_planes(address)
+        except FileNotFoundError as error:
+            raise FetchError("not found", str(error), is_permanent=True) from error
+        self._checks.check(planes, address)
         return planes
 
     def _give_up(self, error: FetchError) -> NoReturn:

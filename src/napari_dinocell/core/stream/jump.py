@@ -1,6 +1,7 @@
-"""Build the manifest of a plate collection once, so that no run has to list a bucket.
+"""Build the manifest of a plate collection once, so that no run has to list its images.
 
 python -m napari_dinocell.core.stream.jump manifest jump.parquet --plates plate.csv.gz
+python -m napari_dinocell.core.stream.jump manifest my.parquet s3://bucket/load_data_csv/
 python -m napari_dinocell.core.stream.jump summary jump.parquet
 
 A plate is one small table in the bucket (JUMP has 2500 of them; listing its 58 million images
@@ -14,6 +15,7 @@ import sys
 from collections import Counter
 from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
+from functools import partial
 from hashlib import sha256
 from pathlib import Path
 from typing import Annotated
@@ -22,26 +24,21 @@ import typer
 
 from napari_dinocell.core.console import BAD_USAGE, DONE, SOME_FAILED, run
 
-from .fetch import fetch_bytes
+from .fetch import RetryPolicy, fetch_bytes
+from .listing import TABLE_NAMES, tables_below
 from .load_data import Places, Row, read_table, records_from_table
 from .manifest import Manifest, read_records, write_records
 from .records import FieldRecord
 from .stores import FetchError, S3Settings, Stores
 
 _log = logging.getLogger(__name__)
-# With illumination first: where both exist, the gallery keeps these up to date.
-_TABLE_NAMES = tuple(
-    f"load_data{kind}.{ending}"
-    for kind in ("_with_illum", "")
-    for ending in ("parquet", "csv.gz", "csv")
-)
 
 
 def manifest(
     out: Annotated[Path, typer.Argument(help="Parquet file to write.")],
     tables: Annotated[
         list[str] | None,
-        typer.Argument(help="load_data files (paths or s3:// addresses), instead of --plates."),
+        typer.Argument(help="load_data files, or folders of them that end with a slash."),
     ] = None,
     plates: Annotated[
         str | None,
@@ -68,10 +65,12 @@ def manifest(
     endpoint: Annotated[str | None, typer.Option(help="URL of an S3 store other than AWS.")] = None,
     signed: Annotated[bool, typer.Option(help="Use credentials of the environment.")] = False,
     threads: Annotated[int, typer.Option(help="Tables fetched at once.")] = 16,
+    tries: Annotated[int, typer.Option(help="Requests for one table before it is left out.")] = 5,
     debug: Annotated[bool, typer.Option(help="Show the traceback of an error.")] = False,
 ) -> int:
     """Build a manifest from the load_data tables of plates; goes on where it was stopped."""
-    stores = Stores(S3Settings(endpoint_url=endpoint, is_signed=signed, n_connections=threads))
+    s3 = S3Settings(endpoint_url=endpoint, is_signed=signed, n_connections=threads)
+    stores = Stores(s3)
     if bool(tables) == bool(plates):
         raise ValueError("Give either load_data tables or --plates.")
     if plates:
@@ -79,31 +78,15 @@ def manifest(
         wanted = {"Source": source, "Batch": batch, "PlateType": plate_type}
         jobs = [_candidates(row, project) for row in rows if _matches(row, wanted)]
     else:
-        jobs = [(table,) for table in tables or ()]
+        jobs = [(table,) for given in tables or () for table in _expand(given, s3)]
     if not jobs:
         raise ValueError("No plate matches; check --source, --batch and --plate-type.")
     bucket = "/".join(project.split("/")[:3]) if project.startswith("s3://") else project
     places = Places(bucket if root is None else root, _pairs(replace or []))
-    parts = out.with_name(f"{out.name}.parts")
-    parts.mkdir(parents=True, exist_ok=True)
-
-    def build(job: tuple[str, ...]) -> str | None:
-        part = parts / f"{sha256(repr((job, places, least_stains)).encode()).hexdigest()[:24]}"
-        if not part.exists():
-            try:
-                records = _read_first(stores, job, places, least_stains)
-            except (FetchError, ValueError) as error:
-                _log.error("%s", error)
-                return None
-            write_records(part, records)
-        return str(part)
-
-    built = []
-    with ThreadPoolExecutor(threads) as pool:
-        for n, part in enumerate(pool.map(build, jobs), 1):
-            built += [part] if part else []
-            if n % 100 == 0:
-                _log.info("%d of %d plates", n, len(jobs))
+    read = partial(
+        _read_first, stores, RetryPolicy(n_tries=tries), places=places, least_stains=least_stains
+    )
+    built = _build_parts(read, jobs, repr((places, least_stains)), out, threads)
     if not built:
         raise ValueError(f"None of {len(jobs)} tables could be read; see the messages above.")
     n_twice, records = _merge(built)
@@ -119,6 +102,45 @@ def manifest(
     }
     sys.stdout.write(json.dumps(report, indent=1) + "\n")
     return DONE if len(built) == len(jobs) else SOME_FAILED
+
+
+def _expand(given: str, s3: S3Settings) -> list[str]:
+    is_folder = given.endswith("/") or (not given.startswith("s3://") and Path(given).is_dir())
+    return tables_below(given, s3) if is_folder else [given]
+
+
+def _build_parts(
+    read: Callable[[tuple[str, ...]], list[FieldRecord]],
+    jobs: Sequence[tuple[str, ...]],
+    options: str,
+    out: Path,
+    n_threads: int,
+) -> list[str]:
+    """Write the fields of each table to a file of its own, unless it is there; the files."""
+    parts = out.with_name(f"{out.name}.parts")
+    parts.mkdir(parents=True, exist_ok=True)
+
+    def build(job: tuple[str, ...]) -> str | None:
+        part = parts / sha256(f"{job} {options}".encode()).hexdigest()[:24]
+        if not part.exists():
+            try:
+                records = read(job)
+            except (FetchError, ValueError) as error:
+                _log.error("%s", error)
+                return None
+            write_records(part, records)
+        return str(part)
+
+    built = []
+    pool = ThreadPoolExecutor(n_threads)
+    try:
+        for n, part in enumerate(pool.map(build, jobs), 1):
+            built += [part] if part else []
+            if n % 100 == 0:
+                _log.info("%d of %d plates", n, len(jobs))
+    finally:  # when it is interrupted, too: begin no further table
+        pool.shutdown(cancel_futures=True)
+    return built
 
 
 def summary(
@@ -153,7 +175,7 @@ def _candidates(row: Row, project: str) -> tuple[str, ...]:
         raise ValueError("The table of plates needs Metadata_Source, _Batch and _Plate everywhere.")
     source, batch, plate = levels
     folder = f"{project.rstrip('/')}/{source}/workspace/load_data_csv/{batch}/{plate}"
-    return tuple(f"{folder}/{name}" for name in _TABLE_NAMES)
+    return tuple(f"{folder}/{name}" for name in TABLE_NAMES)
 
 
 def _matches(row: Row, wanted: dict[str, list[str] | None]) -> bool:
@@ -170,12 +192,12 @@ def _pairs(texts: Sequence[str]) -> tuple[tuple[str, str], ...]:
 
 
 def _read_first(
-    stores: Stores, job: tuple[str, ...], places: Places, least_stains: int
+    stores: Stores, policy: RetryPolicy, job: tuple[str, ...], *, places: Places, least_stains: int
 ) -> list[FieldRecord]:
     """Fields of the first table of the job that exists."""
     for address in job:
         try:
-            data = fetch_bytes(stores, address)
+            data = fetch_bytes(stores, address, policy)
         except FetchError as error:
             if error.kind != "not found" or address == job[-1]:
                 raise

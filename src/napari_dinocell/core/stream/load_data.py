@@ -8,12 +8,13 @@ import csv
 import gzip
 import io
 import re
+import zlib
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from typing import Any
 
 from .manifest import require_pyarrow
-from .records import FieldRecord, is_brightfield
+from .records import FieldRecord, channel_rank, is_brightfield
 
 # Two names for one plane, by project; the middle focus keeps the plain name.
 _SAME = {
@@ -22,7 +23,6 @@ _SAME = {
     "LowZBF": "Brightfield_L",
     "PhalloidinAGP": "AGP",
 }
-_FIRST = ("DNA", "ER", "RNA", "AGP", "Mito")
 # µm per pixel where the table does not say; jump-cellpainting/datasets, microscope_config.csv.
 PIXEL_SIZE_UM = {
     **dict.fromkeys(("source_1", "source_3", "source_4", "source_9", "source_11"), 0.598),
@@ -63,6 +63,8 @@ class Places:
                 path = new + path[len(old) :]
         if path.startswith("s3://") or path.startswith("/"):
             return path
+        if "://" in path:
+            raise ValueError(f"{path} is neither a path nor an s3:// address; use --replace.")
         return f"{self.root.rstrip('/')}/{path}" if self.root else path
 
 
@@ -77,7 +79,7 @@ def read_table(data: bytes, name: str) -> list[Row]:
             data = gzip.decompress(data)
         reader = csv.DictReader(io.StringIO(data.decode("utf-8-sig"), newline=""))
         return [{key: _text(value) for key, value in row.items() if key} for row in reader]
-    except (ValueError, EOFError, OSError, csv.Error) as error:
+    except (ValueError, EOFError, OSError, csv.Error, zlib.error) as error:
         raise ValueError(f"{name} cannot be read as a table: {error}.") from error
 
 
@@ -105,7 +107,7 @@ def records_from_table(
     places = places or Places()
     columns = set(rows[0]) if rows else set()
     if {"channel", "path"} <= columns:
-        fields = _group_images(rows)
+        fields = _group_images(rows, places)
     elif any(name.startswith(("URL_Orig", "FileName_Orig")) for name in columns):
         fields = ((row, _channels_of(row, places)) for row in rows)
     elif not rows:
@@ -135,18 +137,19 @@ def _channels_of(row: Row, places: Places) -> dict[str, str]:
     return channels
 
 
-def _group_images(rows: Iterable[Row]) -> Iterator[tuple[Row, dict[str, str]]]:
+def _group_images(rows: Iterable[Row], places: Places) -> Iterator[tuple[Row, dict[str, str]]]:
     fields: dict[tuple[str, ...], tuple[Row, dict[str, str]]] = {}
     for row in rows:
         named = {f"Metadata_{name.capitalize()}": value for name, value in row.items()}
         key = tuple(row.get(n, "") for n in ("source", "batch", "plate", "well", "site"))
         _, channels = fields.setdefault(key, (named, {}))
-        channels[_SAME.get(row["channel"], row["channel"])] = row["path"]
+        name = _SAME.get(row["channel"], row["channel"])
+        channels[name] = places.address("", row["path"])
     yield from fields.values()
 
 
 def _record(row: Row, channels: dict[str, str], table: str) -> FieldRecord:
-    names = sorted(channels, key=_channel_rank)
+    names = sorted(channels, key=channel_rank)
     addresses = tuple(channels[name] for name in names)
     # The folder of the images tells source and batch where the table doesn't; its plate has a time.
     found = _PLACE.search(addresses[0]) or _TABLE_PLACE.search(table)
@@ -169,11 +172,6 @@ def _record(row: Row, channels: dict[str, str], table: str) -> FieldRecord:
         addresses=addresses,
         pixel_size_um=_pixel_size(row, levels["source"]),
     )
-
-
-def _channel_rank(name: str) -> tuple[bool, int, str]:
-    """The five stains first, then others, then brightfield."""
-    return is_brightfield(name), _FIRST.index(name) if name in _FIRST else len(_FIRST), name
 
 
 def _pixel_size(row: Row, source: str) -> float | None:

@@ -8,7 +8,7 @@ from functools import lru_cache
 from hashlib import sha256
 from itertools import islice
 from pathlib import Path
-from typing import Any, TypeVar
+from typing import Any, Literal, TypeVar
 
 from napari_dinocell.core.storage import natural_key
 from napari_dinocell.core.writing import whole_file
@@ -106,7 +106,12 @@ class Manifest:
         return Manifest(record for record in self if keep(record))
 
     def split(
-        self, held_out: float = 0.05, sources: Iterable[str] = (), seed: int = 0
+        self,
+        held_out: float = 0.05,
+        sources: Iterable[str] = (),
+        *,
+        level: Literal["plate", "well", "site"] = "plate",
+        seed: int = 0,
     ) -> tuple["Manifest", "Manifest"]:
         """Training fields and fields held out: whole plates, because wells of one plate are alike.
 
@@ -116,13 +121,27 @@ class Manifest:
             Share of the plates; which ones depends on their names and the seed alone.
         sources : iterable of str
             Sources that are held out as a whole.
+        level : str
+            What is never parted; below ``plate`` for those who have one plate only.
+
+        Raises
+        ------
+        ValueError
+            If one of the two would be empty.
         """
-        sources = set(sources)
+        sources, n_levels = set(sources), {"plate": 3, "well": 4, "site": 5}[level]
 
         def is_held_out(record: FieldRecord) -> bool:
-            digest = sha256(f"{seed}/{record.plate_id}".encode()).digest()
+            levels = (record.source, record.batch, record.plate, record.well, record.site)
+            digest = sha256(f"{seed}/{'/'.join(levels[:n_levels])}".encode()).digest()
             return record.source in sources or int.from_bytes(digest[:8]) < held_out * 2**64
 
+        n_held_out = sum(map(is_held_out, self))
+        if n_held_out in (0, len(self)):
+            raise ValueError(
+                f"Of {len(self)} fields {n_held_out} would be held out; change the share, the "
+                "seed, or split by well or site."
+            )
         return self.select(lambda record: not is_held_out(record)), self.select(is_held_out)
 
     def write(self, path: str | Path) -> None:

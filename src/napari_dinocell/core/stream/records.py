@@ -4,7 +4,10 @@ import re
 from dataclasses import dataclass
 from typing import Literal
 
+from napari_dinocell.core.storage import natural_key
+
 _BRIGHTFIELD = re.compile(r"bright ?field|highzbf|lowzbf|\bbf\d*\b|phase|\bdpc\b|\bdic\b", re.I)
+_STAINS = ("DNA", "ER", "RNA", "AGP", "Mito")
 ChannelKind = Literal["fluorescence", "brightfield"]
 
 
@@ -61,3 +64,9 @@ class FieldRecord:
 def is_brightfield(channel: str) -> bool:
     """Whether a channel's name says transmitted light: brightfield at any focus, phase, DIC."""
     return _BRIGHTFIELD.search(channel.replace("_", " ")) is not None
+
+
+def channel_rank(name: str) -> tuple[object, ...]:
+    """Sort key of channels: the five stains of Cell Painting, others, transmitted light."""
+    place = _STAINS.index(name) if name in _STAINS else len(_STAINS)
+    return is_brightfield(name), place, natural_key(name), name

@@ -133,10 +133,8 @@ class S3Store:
                 data = self._read(body)
             finally:
                 body.close()
-        except ClientError as error:
-            raise _refused(error, address) from error
-        except (BotoCoreError, ResponseParserError, OSError) as error:
-            raise _failed(error, address) from error
+        except (ClientError, BotoCoreError, ResponseParserError, OSError) as error:
+            raise refusal(error, address) from error
         if len(data) != answer.get("ContentLength", len(data)):
             raise FetchError(_SHORT, f"{address} has {len(data)} bytes, fewer than told")
         # Such a body has compared the bytes with the checksum that is stored with the object.
@@ -174,7 +172,7 @@ class S3Store:
         """The client of this process: connections must not be shared across a fork."""
         with self._lock:
             if self._client is None or self._process != os.getpid():
-                self._client, self._process = _client(self.settings), os.getpid()
+                self._client, self._process = s3_client(self.settings), os.getpid()
             return self._client
 
 
@@ -203,23 +201,14 @@ def split_address(address: str) -> tuple[str, str]:
     return bucket, key
 
 
-def _refused(error: Any, address: str) -> FetchError:
-    code = str(error.response.get("Error", {}).get("Code", ""))
-    status = error.response.get("ResponseMetadata", {}).get("HTTPStatusCode", 0)
-    message = f"{address}: {error}"
-    if code in _PERMANENT:
-        return FetchError(_PERMANENT[code], message, is_permanent=True)
-    if code in _BUSY_CODES or status in (429, 503):
-        return FetchError(BUSY, message)
-    return FetchError("server" if status >= 500 else "refused", message)
-
-
-def _failed(error: Exception, address: str) -> FetchError:
-    """What a failure on the way is called."""
+def refusal(error: Exception, address: str) -> FetchError:
+    """What a failed request is called, and whether to try again."""
     from botocore import exceptions  # noqa: PLC0415  optional extra
     from botocore.parsers import ResponseParserError  # noqa: PLC0415
 
     message = f"{address}: {error}"
+    if isinstance(error, exceptions.ClientError):
+        return _answered(error, message)
     if isinstance(error, exceptions.FlexibleChecksumError):
         return FetchError("checksum", message)
     if isinstance(error, (exceptions.IncompleteReadError, exceptions.ResponseStreamingError)):
@@ -233,6 +222,17 @@ def _failed(error: Exception, address: str) -> FetchError:
     return FetchError("connection", message)
 
 
+def _answered(error: Any, message: str) -> FetchError:
+    """An error that the store itself names."""
+    code = str(error.response.get("Error", {}).get("Code", ""))
+    status = error.response.get("ResponseMetadata", {}).get("HTTPStatusCode", 0)
+    if code in _PERMANENT:
+        return FetchError(_PERMANENT[code], message, is_permanent=True)
+    if code in _BUSY_CODES or status in (429, 503):
+        return FetchError(BUSY, message)
+    return FetchError("server" if status >= 500 else "refused", message)
+
+
 def _require_boto3() -> None:
     if find_spec("boto3") is None:
         raise ImportError(
@@ -240,7 +240,8 @@ def _require_boto3() -> None:
         )
 
 
-def _client(settings: S3Settings) -> Any:
+def s3_client(settings: S3Settings) -> Any:
+    """A boto3 client that makes one request per call: who calls it retries."""
     import boto3  # noqa: PLC0415  optional extra
     from botocore import UNSIGNED  # noqa: PLC0415
     from botocore.config import Config  # noqa: PLC0415
