@@ -8,19 +8,30 @@ from importlib import import_module
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
+    from napari_dinocell.core.adapt import Example, adapt
     from napari_dinocell.core.images import Image, read_image
     from napari_dinocell.core.segmenter import Prediction, Segmenter
 
 __version__ = "0.1.0"
 
 _HOMES = {
+    "Example": "napari_dinocell.core.adapt",
     "Image": "napari_dinocell.core.images",
     "Prediction": "napari_dinocell.core.segmenter",
     "Segmenter": "napari_dinocell.core.segmenter",
+    "adapt": "napari_dinocell.core.adapt",
     "read_image": "napari_dinocell.core.images",
 }
 
-__all__ = ["Image", "Prediction", "Segmenter", "__version__", "read_image"]
+__all__ = [
+    "Example",
+    "Image",
+    "Prediction",
+    "Segmenter",
+    "__version__",
+    "adapt",
+    "read_image",
+]
 
 
 def __getattr__(name: str) -> Any:

@@ -14,6 +14,7 @@ from typing import TYPE_CHECKING, Any
 if TYPE_CHECKING:
     from napari_dinocell.core.adapt.adaptation import Limits, Progress, adapt
     from napari_dinocell.core.adapt.adapted import Adapted
+    from napari_dinocell.core.adapt.command import main
     from napari_dinocell.core.adapt.examples import Example, examples_of
     from napari_dinocell.core.adapt.fit import Recipe
     from napari_dinocell.core.adapt.report import Report
@@ -29,6 +30,7 @@ _HOMES = {
     "Suggestion": "suggestion",
     "adapt": "adaptation",
     "examples_of": "examples",
+    "main": "command",
     "suggest": "suggestion",
 }
 
@@ -42,6 +44,7 @@ __all__ = [
     "Suggestion",
     "adapt",
     "examples_of",
+    "main",
     "suggest",
 ]
 

@@ -10,6 +10,7 @@ from typing import Annotated, Literal
 import yaml
 from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
+from napari_dinocell.core.project_file import is_project
 from napari_dinocell.core.training.challenge import Truth, read_challenge
 from napari_dinocell.core.training.coco import read_coco
 from napari_dinocell.core.training.data import (
@@ -20,6 +21,7 @@ from napari_dinocell.core.training.data import (
 )
 from napari_dinocell.core.training.decode import read_labels
 from napari_dinocell.core.training.folders import read_folder
+from napari_dinocell.core.training.projects import read_project
 
 
 def read_labeled(
@@ -34,9 +36,9 @@ def read_labeled(
     Parameters
     ----------
     source : str or Path
-        A folder with an index.csv, a YAML manifest, a COCO file as LIVECell's (.json; its images
-        lie in folders beside it), a data set of the Cell Tracking Challenge, or a folder of images
-        and labels (see `read_folder`).
+        A folder with an index.csv, an annotation project, a YAML manifest, a COCO file as
+        LIVECell's (.json; its images lie in folders beside it), a data set of the Cell Tracking
+        Challenge, or a folder of images and labels (see `read_folder`).
     split : str
         Which rows of an index.csv to take; the other kinds know no splits.
     weights, sets : optional
@@ -50,7 +52,9 @@ def read_labeled(
     source = Path(source)
     if (source / "index.csv").is_file():
         return read_index(source, split, sets=sets, weights=weights)
-    if source.suffix.lower() in {".yaml", ".yml"}:
+    if is_project(source):
+        dataset = LabeledDataset(read_project(source))
+    elif source.suffix.lower() in {".yaml", ".yml"}:
         dataset = read_manifest(source)
     elif source.suffix.lower() == ".json":
         dataset = LabeledDataset(read_coco(source, source.parent))

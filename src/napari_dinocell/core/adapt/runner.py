@@ -1,0 +1,291 @@
+"""One adaptation from files to files: what the command does."""
+
+from __future__ import annotations
+
+import logging
+import time
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+from pydantic import ValidationError
+from rich.console import Console
+from rich.progress import BarColumn, TextColumn
+from rich.progress import Progress as Bar
+
+from napari_dinocell.core.adapt.adaptation import Limits, Progress, adapt
+from napari_dinocell.core.adapt.adapted import Adapted
+from napari_dinocell.core.adapt.examples import Example, examples_of
+from napari_dinocell.core.adapt.fit import Recipe
+from napari_dinocell.core.adapt.folds import LEAST_CELLS
+from napari_dinocell.core.adapt.report import Report
+from napari_dinocell.core.device import resolve_device
+from napari_dinocell.core.exports import write_json
+from napari_dinocell.core.images import read_image
+from napari_dinocell.core.model.files import default_model
+from napari_dinocell.core.project import ModelEntry, Project
+from napari_dinocell.core.training.loop import stop_requests
+
+_log = logging.getLogger("napari_dinocell.adapt")
+_LINE_SECONDS = 3.0
+_PARTS = {
+    "features": "Features",
+    "training": "Training",
+    "tuning": "Thresholds",
+}
+
+
+@dataclass(frozen=True)
+class Job:
+    """What goes in and what comes out; see the command's options."""
+
+    inputs: tuple[str, ...]
+    labels: tuple[Path, ...] = ()
+    background: tuple[Path, ...] = ()
+    regions: tuple[Path, ...] = ()
+    axes: str | None = None
+    channel: str | None = None
+    diameter: float | None = None
+    model: str | None = None
+    output: Path | None = None
+    report: Path | None = None
+    full: bool = False
+    overwrite: bool = False
+    unverified: bool = False
+
+
+@dataclass(frozen=True)
+class Training:
+    """How and for how long; see the command's options."""
+
+    start: str = "warm"
+    epochs: int = 50
+    learning_rate: float = 1e-3
+    seed: int = 0
+    seconds: float = 25.0
+    feature_seconds: float = 25.0
+    device: str = "auto"
+
+    def recipe(self) -> Recipe:
+        """The part that decides the weights."""
+        try:
+            return Recipe.model_validate(
+                {
+                    "start": self.start,
+                    "epochs": self.epochs,
+                    "learning_rate": self.learning_rate,
+                    "seed": self.seed,
+                }
+            )
+        except ValidationError as error:
+            first = error.errors()[0]
+            raise ValueError(
+                f"{first['loc'][0]}: {first['msg']}, not {first['input']!r}."
+            ) from None
+
+    def limits(self) -> Limits:
+        """The part that decides the time."""
+        return Limits(feature_seconds=self.feature_seconds, training_seconds=self.seconds)
+
+
+def run(job: Job, training: Training) -> tuple[Report, bool]:
+    """Adapt, and write the model and its report.
+
+    Returns
+    -------
+    Report
+    bool
+        Whether a model was written: not if nothing better was found, nor if nothing could be
+        verified and `unverified` is off.
+
+    Raises
+    ------
+    ValueError, OSError
+        If an input or an option cannot be used; before anything is computed where possible.
+    """
+    project = open_project(job)
+    output = job.output or (project.folder / "models" / "adapted.safetensors" if project else None)
+    if output is None:
+        raise ValueError("The model file is missing; give it with --output.")
+    report_path = job.report or output.with_suffix(".json")
+    _check_outputs(output, report_path, job)
+    recipe, limits = training.recipe(), training.limits()
+    examples = read_examples(job, project)
+    n_cells = sum(len(np.setdiff1d(example.labels, [0])) for example in examples)
+    if n_cells < LEAST_CELLS and not job.unverified:
+        raise ValueError(
+            f"{n_cells} cells are labeled; with fewer than {LEAST_CELLS} nobody can tell whether "
+            "the model gets better. Label more, or add --unverified."
+        )
+    base = job.model or default_model(resolve_device(training.device).type)
+    with stop_requests() as stopped, _Terminal() as terminal:
+        adapted = adapt(
+            base,
+            examples,
+            recipe=recipe,
+            limits=limits,
+            device=training.device,
+            progress=terminal.show,
+            cancel=stopped,
+        )
+    return adapted.report, _write(adapted, job, project, output, report_path)
+
+
+def _write(
+    adapted: Adapted, job: Job, project: Project | None, output: Path, report_path: Path
+) -> bool:
+    report = adapted.report
+    for note in report.notes:
+        _log.warning("%s", note)
+    _log.info("%s", report.sentence())
+    keep = report.verdict in ("better", "thresholds") or (
+        report.verdict == "unverified" and job.unverified
+    )
+    for path in (report_path, output):
+        path.parent.mkdir(parents=True, exist_ok=True)
+    write_json(report_path, report.to_json())
+    if not keep:
+        _log.warning("No model was written; the report is %s.", report_path)
+        return False
+    card = adapted.save(output, full=job.full)
+    _log.info("The model is %s; the report is %s.", output, report_path)
+    if project is not None and output.resolve().is_relative_to(project.folder.resolve()):
+        file = output.resolve().relative_to(project.folder.resolve()).as_posix()
+        project.add_model(
+            ModelEntry(
+                file=file,
+                base=report.base,
+                peak=card.peak,
+                fill=card.fill,
+                verdict=report.verdict,
+            )
+        )
+    return True
+
+
+def open_project(job: Job) -> Project | None:
+    """The project that was given, or None for images with labels.
+
+    Raises
+    ------
+    ValueError
+        If both kinds of input are mixed, or there are not as many labels as images.
+    """
+    per_image = {"labels": job.labels, "background": job.background, "regions": job.regions}
+    if len(job.inputs) == 1 and not job.labels and Path(job.inputs[0]).is_dir():
+        for option in ("background", "regions"):
+            if per_image[option]:
+                raise ValueError(f"--{option} is for single images; a project has its own.")
+        if job.axes or job.channel or job.diameter:
+            raise ValueError("--axes, --channel and --diameter are for single images.")
+        return Project(job.inputs[0])
+    for option, given in per_image.items():
+        needed = option == "labels" or bool(given)
+        if needed and len(given) != len(job.inputs):
+            raise ValueError(
+                f"{len(job.inputs)} images and {len(given)} times --{option} were given; give "
+                f"--{option} once per image, in the same order."
+            )
+    return None
+
+
+def read_examples(job: Job, project: Project | None) -> list[Example]:
+    """Annotated planes of a project, or of images and their label files."""
+    if project is not None:
+        return project_examples(project)
+    n = len(job.inputs)
+    examples: list[Example] = []
+    for number in range(n):
+        image = read_image(job.inputs[number], job.axes)
+        own_axes = "".join(letter for letter in image.axes if letter not in "CS")
+        parts = [
+            _labels(paths[number], own_axes) if paths else None
+            for paths in (job.labels, job.background, job.regions)
+        ]
+        assert parts[0] is not None
+        examples += examples_of(
+            image, parts[0], parts[1], parts[2], channel=job.channel, diameter=job.diameter
+        )
+    return examples
+
+
+def project_examples(project: Project) -> list[Example]:
+    """Annotated planes of a project."""
+    examples = []
+    for entry in project.entries:
+        plane = project.read(entry)
+        examples.append(
+            Example(
+                plane.image,
+                plane.labels,
+                plane.background,
+                plane.regions,
+                scale=entry.scale,
+                diameter=entry.diameter,
+                intensity=plane.intensity,
+                name=entry.name,
+            )
+        )
+    return examples
+
+
+def _labels(path: Path, axes: str) -> npt.NDArray[Any]:
+    """Labels or a mask with the axes of their image."""
+    image = read_image(path, axes)
+    array = np.asarray(image.array[...])
+    if array.dtype.kind not in "bui":
+        raise ValueError(f"{path} holds {array.dtype}; labels and masks are integers.")
+    return array.astype(np.int64) if array.dtype.kind == "b" else array
+
+
+def _check_outputs(output: Path, report: Path, job: Job) -> None:
+    if output.suffix != ".safetensors":
+        raise ValueError(f"Model file {output} must end with .safetensors; change its name.")
+    files = (*job.labels, *job.background, *job.regions)
+    sources = {path.resolve() for path in (*map(Path, job.inputs), *files)}
+    for path in (output, report):
+        if path.resolve() in sources:
+            raise ValueError(f"{path} is an input; give another output.")
+    if job.model is not None and Path(job.model).resolve() == output.resolve():
+        raise ValueError(f"{output} is the base; give the adapted model another name.")
+    if output.exists() and not job.overwrite:
+        raise ValueError(f"{output} is there already; give another name, or add --overwrite.")
+
+
+class _Terminal:
+    """A bar on stderr; without a terminal a line now and then."""
+
+    def __init__(self) -> None:
+        out = Console(stderr=True)
+        self._is_live = out.is_terminal
+        self._bar = Bar(
+            TextColumn("{task.description}"),
+            BarColumn(),
+            TextColumn("{task.fields[note]}"),
+            console=out,
+            transient=True,
+            disable=not self._is_live,
+        )
+        self._task = self._bar.add_task("", total=1.0, note="")
+        self._written = float("-inf")
+
+    def __enter__(self) -> _Terminal:
+        self._bar.start()
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self._bar.stop()
+
+    def show(self, now: Progress) -> None:
+        """Part, time left, and where the loss stands."""
+        note = f"{now.seconds_left:.0f} s left"
+        if now.curve is not None and now.curve.loss:
+            losses = now.curve.held_out or now.curve.loss
+            note += f", loss {losses[0]:.4f} -> {losses[-1]:.4f} in {now.curve.steps[-1]} steps"
+        part = _PARTS[now.part]
+        self._bar.update(self._task, description=part, completed=now.done, note=note)
+        if not self._is_live and time.monotonic() - self._written >= _LINE_SECONDS:
+            self._written = time.monotonic()
+            _log.info("%s: %s", part, note)

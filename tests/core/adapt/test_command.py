@@ -1,0 +1,184 @@
+"""From files to a model file, by the real command."""
+
+import json
+import os
+import shutil
+import signal
+import subprocess
+import sys
+
+import numpy as np
+import pytest
+import tifffile
+
+from napari_dinocell.core.adapt.command import main
+from napari_dinocell.core.images import Image
+from napari_dinocell.core.intensity import IntensityRange
+from napari_dinocell.core.model.files import load_model, read_card, save_model
+from napari_dinocell.core.project import Project
+from napari_dinocell.core.segmenter import Segmenter
+
+from .specimens import BRIGHT, DIM, discs, lattice
+
+QUICK = ["--epochs", "12", "--learning-rate", "0.003", "--feature-seconds", "60", "--seconds", "60"]
+QUICK += ["--device", "cpu"]
+
+
+@pytest.fixture(autouse=True)
+def library(tmp_path, monkeypatch):
+    monkeypatch.setenv("NAPARI_DINOCELL_HOME", str(tmp_path / "home"))
+    return tmp_path / "home" / "models"
+
+
+@pytest.fixture
+def files(tmp_path, small_base):
+    """A base model and an image in which six dim cells are labeled."""
+    network, card = small_base
+    card = card.model_copy(
+        update={"input": card.input.model_copy(update={"percentiles": (1.0, 99.0)})}
+    )
+    save_model(tmp_path / "discs.safetensors", network, card)
+    rng = np.random.default_rng(0)
+    centers = lattice((128, 128), 24, rng, 2)
+    levels = rng.choice([BRIGHT, DIM], len(centers))
+    plane, labels = discs((128, 128), centers, 7, levels)
+    annotated = np.flatnonzero(levels == DIM)[:6] + 1
+    tifffile.imwrite(tmp_path / "cells.tif", plane)
+    partial = np.where(np.isin(labels, annotated), labels, 0).astype(np.uint16)
+    tifffile.imwrite(tmp_path / "partial.tif", partial)
+    return tmp_path
+
+
+def arguments(folder, *more, labels="partial.tif", output="mine.safetensors"):
+    return [
+        str(folder / "cells.tif"),
+        *("--labels", str(folder / labels)),
+        *("--model", str(folder / "discs.safetensors")),
+        *("--output", str(folder / "out" / output)),
+        *QUICK,
+        *more,
+    ]
+
+
+def test_images_and_labels_become_a_model_and_a_report(files, library, capsys):
+    assert main(arguments(files, "--json")) == 0
+    printed = json.loads(capsys.readouterr().out)
+    report = json.loads((files / "out" / "mine.json").read_text())
+    assert printed == report
+    assert report["verdict"] == "better"
+    assert report["n_cells"] == 6
+    assert len(report["folds"]) == 3
+    card = read_card(files / "out" / "mine.safetensors")
+    assert card.name == "mine"
+    assert card.peak == report["after"]["peak"]
+    assert card.adaptation["base"] == "discs"
+    small, whole = (
+        (files / path).stat().st_size for path in ("out/mine.safetensors", "discs.safetensors")
+    )
+    assert small < whole + 20_000, "only the decoder, and the report in its card"
+
+    # The base may go, and with it its encoder: the copy in the library does.
+    (files / "discs.safetensors").unlink()
+    assert len(list(library.rglob("*.safetensors"))) == 1
+    predicted = Segmenter.from_pretrained(files / "out" / "mine.safetensors", "cpu").predict(
+        tifffile.imread(files / "cells.tif")
+    )
+    assert len(np.unique(predicted.labels())) > 6
+
+
+def test_the_model_file_needs_the_base_or_the_library_and_a_full_one_neither(files, library):
+    assert main(arguments(files, "--full", output="full.safetensors")) == 0
+    assert not library.exists()
+    (files / "discs.safetensors").unlink()
+    _, card = load_model(files / "out" / "full.safetensors")
+    assert card.name == "full"
+
+
+def test_a_project_takes_its_model_up(files, capsys):
+    project = Project.create(files / "project")
+    plane, partial = (tifffile.imread(files / f"{name}.tif") for name in ("cells", "partial"))
+    range_ = IntensityRange(0.1, 0.85, False)
+    project.add("a", Image(plane, "YX"), partial, intensity=range_)
+    model = ["--model", str(files / "discs.safetensors")]
+    assert main([str(project.folder), *model, *QUICK]) == 0
+    (entry,) = Project(project.folder).models
+    assert entry.file == "models/adapted.safetensors"
+    assert entry.verdict == "better"
+    assert load_model(project.folder / entry.file, folders=[files])[1].fill == entry.fill
+    assert main([str(project.folder), *model, *QUICK]) == 2
+    assert "--overwrite" in capsys.readouterr().err
+
+
+def test_ctrl_c_keeps_the_best_so_far(files):
+    words = [sys.executable, "-m", "napari_dinocell.core.adapt"]
+    words += arguments(files, "--epochs", "100000", "--seconds", "120", "--unverified")
+    two = tifffile.imread(files / "partial.tif")
+    two[two > np.unique(two)[2]] = 0
+    tifffile.imwrite(files / "partial.tif", two)
+    environment = os.environ | {"OMP_NUM_THREADS": "1"}
+    with subprocess.Popen(words, env=environment, stderr=subprocess.PIPE, text=True) as process:
+        for line in process.stderr:
+            if "Training" in line and " in 0 steps" not in line:
+                break
+        process.send_signal(signal.SIGINT)
+        rest = process.stderr.read()
+    assert process.returncode == 0, rest
+    report = json.loads((files / "out" / "mine.json").read_text())
+    assert report["is_cancelled"]
+    assert (files / "out" / "mine.safetensors").is_file()
+
+
+@pytest.mark.parametrize(
+    ("change", "sentence"),
+    [
+        (["--labels", "x.tif"], "2 times --labels"),
+        (["--background", "a.tif", "--background", "b.tif"], "2 times --background"),
+        (["--model", "absent"], "There is no model absent"),
+        (["--output", "here.pt"], "must end with .safetensors"),
+        (["--start", "hot"], "start: Input should be 'warm' or 'random', not 'hot'"),
+        (["--device", "cuda:77"], "cuda:77"),
+        (["--channel", "DAPI"], "DAPI"),
+    ],
+)
+def test_a_mistake_is_one_sentence_and_nothing_is_written(files, change, sentence, capsys):
+    assert main(arguments(files, *change)) == 2
+    error = capsys.readouterr().err
+    assert sentence in error
+    assert "Traceback" not in error
+    assert not (files / "out").exists()
+
+
+def test_labels_of_another_size_or_kind_and_too_few_cells_are_refused(files, capsys):
+    partial = tifffile.imread(files / "partial.tif")
+    tifffile.imwrite(files / "cut.tif", partial[:50])
+    tifffile.imwrite(files / "float.tif", partial.astype(np.float32))
+    two = np.where(partial <= np.unique(partial)[2], partial, 0)
+    tifffile.imwrite(files / "two.tif", two)
+    for labels, sentence in (
+        ("cut.tif", "have the shape (50, 128), the image has (128, 128)"),
+        ("float.tif", "float32"),
+        ("two.tif", "2 cells are labeled; with fewer than 3"),
+        ("absent.tif", "absent.tif"),
+    ):
+        assert main(arguments(files, labels=labels)) == 2
+        assert sentence in capsys.readouterr().err
+    assert not (files / "out").exists()
+
+
+def test_an_output_that_is_an_input_or_is_there_is_refused(files, capsys):
+    base = files / "discs.safetensors"
+    assert main(arguments(files, "--output", str(base))) == 2
+    assert "is the base" in capsys.readouterr().err
+    other = shutil.copy(base, files / "other.safetensors")
+    assert main(arguments(files, "--output", str(other))) == 2
+    assert "is there already" in capsys.readouterr().err
+
+
+def test_nothing_better_is_exit_code_one_and_no_model(files, capsys):
+    words = arguments(files, "--learning-rate", "1", "--epochs", "1")
+    code = main(words)
+    report = json.loads((files / "out" / "mine.json").read_text())
+    assert report["verdict"] in ("unchanged", "thresholds")
+    assert code == (1 if report["verdict"] == "unchanged" else 0)
+    assert (files / "out" / "mine.safetensors").exists() == (code == 0)
+    assert report["sentence"] in capsys.readouterr().err
