@@ -40,9 +40,10 @@ class Consistency:
     same, channel, other : Interval
         Cosine of CLS tokens: same tile in two channels; other tile, same channel; both other.
     margin : Interval
-        `same` minus `channel`, of features centered per channel: the headline.
+        `same` minus `channel`, of features centered per channel and group: the headline. 0 for
+        features that have nothing to do with each other, 1 for equal ones.
     centered_other : Interval
-        Control of the centering; about -1 / (tiles of a group - 1).
+        Control of the centering: between -1 / (tiles of a group - 1) and 0.
     order : Interval
         AUROC of `same` pairs against `channel` pairs.
     retrieval, chance : Interval
@@ -135,7 +136,8 @@ def measure(tiles: Sequence[GalleryTile], features: Sequence[Embedded]) -> Consi
     def margin(z: NDArray[Any]) -> float:
         cosines = agreement.similarities(agreement.centered(z))
         same, channel, _ = agreement.cosine_triplet(cosines)
-        return same - channel
+        # n independent features minus their own mean have an expected cosine of -1 / (n - 1).
+        return same - (channel + 1 / (len(z) - 1))
 
     def attention(which: int) -> Interval:
         return over_groups(
