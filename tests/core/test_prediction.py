@@ -177,3 +177,12 @@ def test_the_hash_follows_the_weights():
         return Segmenter(network, stub_card(), "cpu").model_hash
 
     assert model(0) == model(0) != model(1)
+
+
+def test_large_maps_go_to_the_folder_that_was_chosen(tmp_path):
+    segmenter = Segmenter(Stub(), stub_card(), "cpu", memory_bytes=1000)
+    segmenter.maps_folder = tmp_path
+    with segmenter.predict(cone_field()) as prediction:
+        assert [path.suffix for path in tmp_path.iterdir()] == [".maps"]
+        assert prediction.labels().any()
+    assert list(tmp_path.iterdir()) == []

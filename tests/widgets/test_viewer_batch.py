@@ -162,3 +162,19 @@ def test_settings_are_those_of_the_cells_on_screen(segmented):
     assert options["fill"] == segment.preview.fill
     assert options["peak"] == segment.preview.peak
     assert options["min_area"] == segment.preview.min_area
+
+
+def test_a_run_offers_what_may_follow(segmented):
+    from synthetic import discs  # noqa: PLC0415
+
+    viewer, segment = segmented(np.stack([discs()] * 2), axis_labels=("z", "y", "x"))
+    further = segment.results.further
+    assert further.folder.isEnabled()
+    assert not further.link.isHidden()
+    further.folder.click()
+    further.link.click()
+    docks = dict(viewer.window.dock_widgets)
+    assert docks["Segment a folder"].form.options()["peak"] == segment.preview.peak
+    assert docks["Link planes"].labels.layer == segment.preview.layer
+    viewer.layers.remove(segment.preview.layer)
+    assert not further.folder.isEnabled()

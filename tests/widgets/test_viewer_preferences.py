@@ -6,6 +6,7 @@ from pathlib import Path
 
 import pytest
 from napari import settings
+from synthetic import discs
 
 from napari_dinocell.widgets.preferences import (
     PLUGIN,
@@ -74,3 +75,20 @@ def test_napari_shows_and_keeps_them(request):
     getattr(stored, SECTION).device = "cpu"
     assert read_preferences() == replace(Preferences(), device="cpu")
     assert "device: cpu" in Path(stored.config_path).read_text()
+
+
+@pytest.mark.qt
+def test_what_is_preferred_is_what_the_panels_begin_with(own_file, tmp_path, segmented):
+    chosen = {"device": "cpu", "cache_folder": str(tmp_path), "preview_delay_ms": 77}
+    own_file.write_text(json.dumps(chosen))
+    _, panel = segmented(discs())
+    assert panel.form.device.value == "cpu"
+    assert panel.preview._rest.interval() == 77
+    assert panel.engine.extra["stub"].maps_folder == tmp_path
+
+
+@pytest.mark.qt
+def test_a_preference_that_cannot_be_used_is_said_and_stops_nothing(own_file, segmented, capsys):
+    own_file.write_text('{"device": 3}')
+    segmented(discs())
+    assert "device is 3; expected str. Until then the defaults" in capsys.readouterr().out

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import replace
+from dataclasses import dataclass, replace
 from functools import cached_property, partial
 from pathlib import Path
 from typing import Any
@@ -14,7 +14,7 @@ import numpy.typing as npt
 from napari_dinocell.core.axes import Plane, planes
 from napari_dinocell.core.axis_names import check_axes
 from napari_dinocell.core.images import Image, check_pixel_size, image_from_array, read_image
-from napari_dinocell.core.inference import PlaneTask
+from napari_dinocell.core.inference import Cancel, PlaneTask
 from napari_dinocell.core.intensity import IntensityRange, intensity_range, luminance, normalize
 from napari_dinocell.core.mapstore import MEMORY_BYTES, MapStore
 from napari_dinocell.core.model.card import ModelCard
@@ -22,7 +22,7 @@ from napari_dinocell.core.prediction import Scaling
 from napari_dinocell.core.rescale import RowRestorer, ScaledPlane
 from napari_dinocell.core.tiles import Blender, RowSink, TileGrid
 
-__all__ = ["ImageJob", "ImageSource", "NormalizedPlane", "open_image"]
+__all__ = ["ImageJob", "ImageSource", "NormalizedPlane", "Options", "open_image"]
 
 ImageSource = Image | npt.NDArray[Any] | str | Path
 
@@ -57,6 +57,16 @@ class NormalizedPlane:
         return normalize(self._plane[window], self._range)
 
 
+@dataclass(frozen=True)
+class Options:
+    """What a caller may say about images: arguments of `Segmenter.predict`."""
+
+    channel: int | str | None
+    diameter: float | str | None
+    ranges: Sequence[IntensityRange] | None
+    cancel: Cancel | None
+
+
 class ImageJob:
     """Makes a task of each plane, and takes the maps that come out.
 
@@ -78,6 +88,8 @@ class ImageJob:
         None where a plane was not looked at yet.
     scaling : Scaling
         To be set before the first task.
+    maps_folder : Path or None
+        For the temporary file; to be set before the first task.
     n_done : int
         Planes whose maps are complete.
 
@@ -108,6 +120,7 @@ class ImageJob:
         self.ranges: list[IntensityRange | None] = list(ranges) if ranges else [None] * len(found)
         self.scaling = Scaling()
         self._memory_bytes = memory_bytes
+        self.maps_folder: Path | None = None
         self.n_done = 0
 
     @property
@@ -118,7 +131,7 @@ class ImageJob:
     @cached_property
     def store(self) -> MapStore:
         """Where the maps go."""
-        return MapStore(len(self.planes), self.plane_shape, self._memory_bytes)
+        return MapStore(len(self.planes), self.plane_shape, self._memory_bytes, self.maps_folder)
 
     @cached_property
     def grid(self) -> TileGrid:

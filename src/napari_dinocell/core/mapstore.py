@@ -33,10 +33,21 @@ class MapStore(Sequence[MapArray]):
         Height and width of each map, px.
     memory_bytes : int
         Keep the maps in memory up to this size in all.
+    folder : Path, optional
+        For the temporary file; the system's own if None.
+
+    Raises
+    ------
+    OSError
+        If the file cannot be made there.
     """
 
     def __init__(
-        self, n_planes: int, shape: tuple[int, int], memory_bytes: int = MEMORY_BYTES
+        self,
+        n_planes: int,
+        shape: tuple[int, int],
+        memory_bytes: int = MEMORY_BYTES,
+        folder: Path | None = None,
     ) -> None:
         self.shape = shape
         self._n_planes = n_planes
@@ -44,7 +55,7 @@ class MapStore(Sequence[MapArray]):
         self._arrays: list[MapArray | None] = [None] * n_planes
         self.path: Path | None = None
         if self._plane_bytes * n_planes > memory_bytes:
-            handle, name = tempfile.mkstemp(prefix="dinocell-", suffix=".maps")
+            handle, name = tempfile.mkstemp(".maps", "dinocell-", folder)
             self.path = Path(name)
             self._file = os.fdopen(handle, "r+b", buffering=0)
             self._remove = weakref.finalize(self, _remove, self._file, self.path)

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import logging
 from collections.abc import Callable, Iterable, Iterator, Sequence
-from dataclasses import dataclass
 from functools import cached_property, partial
 from pathlib import Path
 from typing import Any
@@ -33,7 +32,7 @@ from napari_dinocell.core.inference import (
 )
 from napari_dinocell.core.instances import warm_up
 from napari_dinocell.core.intensity import IntensityRange, PlaneLike
-from napari_dinocell.core.job import ImageJob, ImageSource, open_image
+from napari_dinocell.core.job import ImageJob, ImageSource, Options, open_image
 from napari_dinocell.core.mapstore import MEMORY_BYTES
 from napari_dinocell.core.model.blocks import fold_batch_norm
 from napari_dinocell.core.model.card import ModelCard
@@ -62,6 +61,11 @@ class Segmenter:
         Tiles per forward pass; the device's default if None.
     memory_bytes : int
         Maps of one prediction above this go to a temporary file.
+
+    Attributes
+    ----------
+    maps_folder : Path or None
+        Where that file is made; None takes the system's folder for temporary files.
     """
 
     def __init__(
@@ -74,6 +78,7 @@ class Segmenter:
     ) -> None:
         self.card = card
         self._memory_bytes = memory_bytes
+        self.maps_folder: Path | None = None
         self.device = resolve_device(device)
         folded = fold_batch_norm(network).to(self.device)
         self.network = folded.to(memory_format=torch.channels_last)  # type: ignore[call-overload]
@@ -169,7 +174,7 @@ class Segmenter:
         ValueError, TypeError, ImageFileError
             If the image or an option cannot be used.
         """
-        options = _Options(channel, diameter, ranges, cancel)
+        options = Options(channel, diameter, ranges, cancel)
         job = self._open(open_image(image, axes, pixel_size_um), options)
         report = Report(progress, len(job.grid) * len(job.planes))
         return next(self._run([job], self._sized(batch_size), cancel, report.advance))
@@ -197,7 +202,7 @@ class Segmenter:
         Prediction
             One per image, in order, equal to what `predict` gives.
         """
-        options = _Options(channel, diameter, None, cancel)
+        options = Options(channel, diameter, None, cancel)
         jobs = (self._open(open_image(image, None, None), options) for image in images)
         yield from self._run(jobs, self._sized(batch_size), cancel)
 
@@ -206,9 +211,10 @@ class Segmenter:
             return self._tiles
         return TileNetwork(self.network, self.device, batch_size)
 
-    def _open(self, image: Image, options: _Options) -> ImageJob:
+    def _open(self, image: Image, options: Options) -> ImageJob:
         """Look at an image: its planes, and at which scale they go through the network."""
         job = ImageJob(self.card, image, options.channel, options.ranges, self._memory_bytes)
+        job.maps_folder = self.maps_folder
         diameter = options.diameter
         if diameter == "auto":
             job.scaling = self._estimate(job, options.cancel)
@@ -290,11 +296,3 @@ class Segmenter:
             model_hash=lambda: self.model_hash,
             run={"device": str(self.device), "precision": "float32"},
         )
-
-
-@dataclass(frozen=True)
-class _Options:
-    channel: int | str | None
-    diameter: float | str | None
-    ranges: Sequence[IntensityRange] | None
-    cancel: Cancel | None

@@ -21,6 +21,8 @@ from qtpy.QtWidgets import (
     QWidget,
 )
 
+from napari_dinocell.widgets.preferences import preferences
+
 if TYPE_CHECKING:
     from napari_dinocell.widgets.preview import Preview
 
@@ -70,6 +72,7 @@ class BatchSettings:
         how = preview.result.provenance
         return cls(
             model=how["model"]["name"],
+            device=preferences().device,
             channel=how["channel"],
             diameter=how["diameter"],
             peak=float(preview.peak),

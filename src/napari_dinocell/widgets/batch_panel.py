@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from dataclasses import replace
 from importlib import import_module
 from pathlib import Path
 from typing import Any
@@ -13,7 +12,7 @@ from napari_dinocell.core.record import RunRecord
 from napari_dinocell.core.request import Request, make_request
 from napari_dinocell.widgets.batch_form import BatchForm, BatchSettings
 from napari_dinocell.widgets.jobs import Job, Steps, Ticket
-from napari_dinocell.widgets.preferences import read_preferences
+from napari_dinocell.widgets.preferences import preferences
 from napari_dinocell.widgets.runner import Runner, Work
 
 __all__ = ["BatchPanel", "BatchSettings"]
@@ -35,20 +34,13 @@ class BatchPanel(QWidget):
     def __init__(self, napari_viewer: Any, settings: BatchSettings | None = None) -> None:
         super().__init__()
         self.viewer = napari_viewer
-        settings, problem = settings or BatchSettings(), ""
-        try:
-            settings = replace(settings, device=read_preferences().device)
-        except ValueError as error:
-            problem = str(error)
-        self.form = BatchForm(settings)
+        self.form = BatchForm(settings or BatchSettings(device=preferences().device))
         self.overwrite = QCheckBox("Segment finished images again")
         self.runner = Runner("Segment folder", self._plan, self._take)
         self.failures = QListWidget()
         self.failures.setAccessibleName("Images that failed")
         self.failures.setWordWrap(True)
         self.failures.hide()
-        if problem:
-            self.runner.say_wrong(problem)
         layout = QVBoxLayout(self)
         for widget in (self.form, self.overwrite, self.runner, self.failures):
             layout.addWidget(widget)

@@ -7,6 +7,7 @@ import time
 from collections.abc import Iterator
 from dataclasses import dataclass, field, replace
 from importlib import import_module
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -16,6 +17,7 @@ import napari_dinocell
 from napari_dinocell.widgets.jobs import Steps, Ticket
 from napari_dinocell.widgets.parts import LayerPart
 from napari_dinocell.widgets.planes import plane_view
+from napari_dinocell.widgets.preferences import preferences
 from napari_dinocell.widgets.timing import count_tiles, recall, remember
 
 if TYPE_CHECKING:
@@ -161,6 +163,8 @@ class Engine:
         yield f"Loading {name} …"
         self.load(name, device)
         segmenter, ready = self._loaded[name, device]
+        folder = preferences().cache_folder
+        segmenter.maps_folder = Path(folder) if folder else None
         yield "Reading …"
         start = time.monotonic()
         ranges = list(_ranges(part, segmenter.card, channel, ticket)) if part.is_region else None

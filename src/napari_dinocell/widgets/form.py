@@ -26,6 +26,7 @@ from napari_dinocell.widgets.layers import (
 )
 from napari_dinocell.widgets.option_box import OptionBox
 from napari_dinocell.widgets.parts import LayerPart
+from napari_dinocell.widgets.preferences import preferences
 from napari_dinocell.widgets.region import Region
 
 __all__ = ["ALL_PLANES", "BY_SIZE", "THIS_PLANE", "SegmentForm"]
@@ -159,6 +160,8 @@ class SegmentForm(QWidget):
         if default:
             self.model.value = default
         self.device.options = tuple(devices)
+        if preferences().device in devices:
+            self.device.value = preferences().device
 
     def _chosen_level(self, layer: Any, axes: str) -> int:
         """Of a pyramid; the one that suits the size of the cells, if the user leaves it open."""

@@ -14,8 +14,9 @@ from typing import Any
 
 import platformdirs
 from napari import settings
+from napari.utils.notifications import show_warning
 
-__all__ = ["PLUGIN", "SECTION", "Preferences", "fallback_file", "read_preferences"]
+__all__ = ["PLUGIN", "SECTION", "Preferences", "fallback_file", "preferences", "read_preferences"]
 
 PLUGIN = "napari-dinocell"
 SECTION = "segmentation"
@@ -80,6 +81,15 @@ def read_preferences() -> Preferences:
     if unknown:
         raise ValueError(f"{path} holds {', '.join(unknown)}; known are {', '.join(known)}.")
     return Preferences(**content)
+
+
+def preferences() -> Preferences:
+    """What the user prefers; the defaults, and a warning in the window, where that is no use."""
+    try:
+        return read_preferences()
+    except ValueError as error:
+        show_warning(f"{error} Until then the defaults are used.")
+        return Preferences()
 
 
 def fallback_file() -> Path:

@@ -11,6 +11,7 @@ from qtpy.QtCore import QObject, QTimer, Signal
 from napari_dinocell.widgets.engine import Result
 from napari_dinocell.widgets.jobs import Job, Steps, Ticket
 from napari_dinocell.widgets.planes import plane_in_view, plane_view, window_in_view
+from napari_dinocell.widgets.preferences import preferences
 from napari_dinocell.widgets.screening import Screened, confidence_colors, screen, verified_areas
 from napari_dinocell.widgets.table import dense_rows, measure_plane
 
@@ -20,7 +21,6 @@ if TYPE_CHECKING:
 __all__ = ["METADATA_KEY", "Preview"]
 
 METADATA_KEY = "napari_dinocell"
-_REST_MS = 300
 _AT_ONCE = 6_000_000  # pixels of a plane that a hand does not notice waiting for
 
 Window = tuple[slice, slice]
@@ -71,7 +71,7 @@ class Preview(QObject):
         self._is_open = True
         self._rest = QTimer(self)
         self._rest.setSingleShot(True)
-        self._rest.setInterval(_REST_MS)
+        self._rest.setInterval(preferences().preview_delay_ms)
         self._rest.timeout.connect(self._catch_up)
         viewer.dims.events.current_step.connect(self._plane_changed)
         viewer.layers.events.removed.connect(self._layer_removed)

@@ -14,6 +14,7 @@ from napari_dinocell.widgets.autosave import Autosaver
 from napari_dinocell.widgets.editing import EditTools
 from napari_dinocell.widgets.export import ExportButton, Shown, export
 from napari_dinocell.widgets.figures import figures_text
+from napari_dinocell.widgets.further import FurtherSteps
 from napari_dinocell.widgets.jobs import Job, Steps, Ticket
 from napari_dinocell.widgets.planes import map_stack
 from napari_dinocell.widgets.preview import Preview
@@ -43,6 +44,7 @@ class ResultPanel(QWidget):
         self.figures = text_line("Figures")
         self.tools = EditTools(viewer)
         self.export_button = ExportButton(self.export, self._name)
+        self.further = FurtherSteps(viewer)
         self._writing: Job | None = None
         self.map_button = QPushButton("Show distance map")
         self.map_button.setToolTip("What the thresholds cut: 0 outside, highest amid a cell.")
@@ -62,6 +64,7 @@ class ResultPanel(QWidget):
             self.restore_button,
             self.map_button,
             self.export_button,
+            self.further,
         ):
             layout.addWidget(widget)
         self.tools.said.connect(self.said.emit)
@@ -86,6 +89,7 @@ class ResultPanel(QWidget):
         self.sliders.setEnabled(True)
         self.map_button.setEnabled(True)
         self.export_button.setEnabled(True)
+        self.further.follow(preview)
         self.show()
 
     def export(self, kind: str, path: Path) -> None:
@@ -191,6 +195,7 @@ class ResultPanel(QWidget):
         self.sliders.setEnabled(False)
         self.map_button.setEnabled(False)
         self.export_button.setEnabled(False)
+        self.further.follow(None)
         self.figures.setText("")
 
 

@@ -1,0 +1,56 @@
+"""What may follow a run: the same for a whole folder, or one id through all planes."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from qtpy.QtWidgets import QGridLayout, QPushButton, QWidget
+
+from napari_dinocell.widgets.batch_panel import BatchPanel, BatchSettings
+from napari_dinocell.widgets.linking_panel import LinkingPanel
+from napari_dinocell.widgets.preview import Preview
+
+__all__ = ["FurtherSteps"]
+
+
+class FurtherSteps(QWidget):
+    """Buttons that open the panels for it, with the settings of the cells on screen.
+
+    Parameters
+    ----------
+    viewer : napari viewer
+    """
+
+    def __init__(self, viewer: Any, parent: QWidget | None = None) -> None:
+        super().__init__(parent)
+        self.viewer = viewer
+        self._preview: Preview | None = None
+        self.folder = QPushButton("Apply to a folder …")
+        self.folder.setToolTip("Segment all images of a folder with these settings.")
+        self.folder.clicked.connect(self._open_batch)
+        self.link = QPushButton("Link planes …")
+        self.link.setToolTip("Give one id to each 3-D object, or to each cell through time.")
+        self.link.clicked.connect(self._open_link)
+        layout = QGridLayout(self)
+        layout.setContentsMargins(0, 0, 0, 0)
+        layout.addWidget(self.folder, 0, 0)
+        layout.addWidget(self.link, 0, 1)
+        self.follow(None)
+
+    def follow(self, preview: Preview | None) -> None:
+        """Take the settings of another preview; None while there is none."""
+        self._preview = preview
+        self.folder.setEnabled(preview is not None)
+        is_stack = preview is not None and preview.prediction.n_planes > 1
+        self.link.setVisible(is_stack)
+
+    def _open_batch(self, *_: Any) -> None:
+        if self._preview is not None:
+            panel = BatchPanel(self.viewer, BatchSettings.of(self._preview))
+            self.viewer.window.add_dock_widget(panel, name="Segment a folder", tabify=True)
+
+    def _open_link(self, *_: Any) -> None:
+        if self._preview is not None:
+            panel = LinkingPanel(self.viewer)
+            panel.labels.choose(self._preview.layer)
+            self.viewer.window.add_dock_widget(panel, name="Link planes", tabify=True)
