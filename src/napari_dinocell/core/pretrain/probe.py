@@ -70,7 +70,7 @@ def probe(
     Parameters
     ----------
     backbone : VisionTransformer
-        Patch 8; evaluated only, never changed.
+        Patch 8; its weights stay as they are, and take no gradient any more.
     crop : int
         Side of the training crops, px.
     seed : int

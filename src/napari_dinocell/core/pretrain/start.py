@@ -64,7 +64,7 @@ def check_initial_losses(dino: float, ibot: float, config: SSLConfig, n_masked: 
         ("DINO", dino, expected),
         ("iBOT", ibot, expected * n_masked),
     ):
-        if abs(value - wanted) > max(0.02 * expected, 0.15):
+        if not abs(value - wanted) <= max(0.02 * expected, 0.15):  # so that nan is refused
             raise ValueError(
                 f"The first {name} loss is {value:.3f}, new heads must give {wanted:.3f}; heads, "
                 "targets or crops are wired wrongly, or heads that were trained before are in use."

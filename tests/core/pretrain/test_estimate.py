@@ -1,0 +1,63 @@
+from contextlib import contextmanager
+
+import pytest
+import torch
+from torch.nn.attention import SDPBackend, sdpa_kernel
+from torch.utils.flop_counter import FlopCounterMode
+
+from napari_dinocell.core.model.vit import VIT_S, VisionTransformer
+from napari_dinocell.core.pretrain.estimate import estimate, forward_macs, step_flop
+from napari_dinocell.core.pretrain.network import ENCODERS
+from napari_dinocell.core.pretrain.regularize import BlockRunning
+from napari_dinocell.core.pretrain.start import make_network
+from napari_dinocell.core.pretrain.step import Student, forward_backward
+from napari_dinocell.core.pretrain.teacher import make_teacher
+
+from .test_step import make_batch
+
+
+@contextmanager
+def counted():
+    """Counter of operations; the fused attention of a CPU would not be counted."""
+    with sdpa_kernel(SDPBackend.MATH), FlopCounterMode(display=False) as counter:
+        yield counter
+
+
+@pytest.mark.parametrize("size", [32, 64])
+def test_multiplications_of_a_forward_pass_are_those_that_torch_counts(size):
+    backbone = VisionTransformer(ENCODERS["tiny"])
+    with torch.no_grad(), counted() as counter:
+        backbone(torch.zeros(1, 3, size, size))
+    assert 2 * forward_macs(ENCODERS["tiny"], size) == counter.get_total_flops()
+
+
+def test_a_crop_of_224_costs_45_gflop():
+    assert 2 * forward_macs(VIT_S, 224) == pytest.approx(45.1e9, rel=0.002)
+
+
+@pytest.mark.parametrize("cross", [0, 0.5])
+def test_operations_of_a_step_are_nearly_those_that_torch_counts(configured, cross):
+    config = configured("model.drop_path=0", f"loss.cross={cross}", "batch=4")
+    network = make_network(config)
+    student = Student(network, BlockRunning(), config.model.rescale, config.seed)
+    with counted() as counter:
+        forward_backward(
+            student, make_teacher(network), make_batch(config), config, step=0, temperature=0.05
+        )
+    # torch also counts the crops' resampling, and no gradient of the first layer's input.
+    assert step_flop(config) == pytest.approx(counter.get_total_flops(), rel=0.1)
+
+
+def test_a_dry_run_extrapolates_what_it_measured_and_writes_nothing(configured, tmp_path, fields):
+    config = configured()
+    found = estimate(config)
+    stored = sum(path.stat().st_size for path in fields.rglob("*.tif")) / 8e6
+    assert found.field_mb == pytest.approx(stored)
+    assert (found.n_fields, found.n_steps, found.n_tiles, found.n_reads) == (8, 20, 80, 40)
+    assert found.total_gb == pytest.approx(40 * stored / 1e3)
+    assert found.compute_h == pytest.approx(20 * found.step_s / 3600)
+    assert found.step_s > 0
+    text = str(found)
+    for word in ("GB", "h computing", "TFLOP", "memory", "$"):
+        assert word in text
+    assert not (tmp_path / "out").exists()
