@@ -100,7 +100,9 @@ def crossfit(
 
     def run(held: frozenset[Unit], steps: int, left: int) -> Fitted:
         """Train on all but `held`; `left` trainings, this one included, share what time is left."""
-        before = time.perf_counter() - started
+        training = evidence.training(everything - held)
+        held_samples = evidence.held_out(held) if held else []
+        spent = time.perf_counter() - started
         number = len(fits)
 
         def report(curve: Curve, done: float) -> None:
@@ -109,10 +111,10 @@ def crossfit(
 
         return fit(
             network,
-            evidence.training(everything - held),
-            evidence.held_out(held) if held else [],
+            training,
+            held_samples,
             recipe,
-            seconds=max((seconds - before) / left, 0.01),
+            seconds=max((seconds - spent) / left, 0.01),
             steps=steps,
             check_every=check_every,
             cancel=cancel,

@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Collection, Iterable, Sequence
-from dataclasses import dataclass
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass, field
 from functools import cached_property
 
 import numpy as np
@@ -38,6 +38,9 @@ class Evidence:
     windows: Sequence[FeatureWindow]
     units: Sequence[Unit]
     patches: Sequence[Patch]
+    _supervision: dict[frozenset[Unit], dict[FeatureWindow, Supervision]] = field(
+        default_factory=dict, repr=False
+    )
 
     @classmethod
     def of(
@@ -61,40 +64,46 @@ class Evidence:
         """Whether there is a region in which every cell is labeled."""
         return any(annotation.complete.any() for annotation in self.annotations)
 
-    def supervision(self, used: Collection[Unit]) -> dict[FeatureWindow, Supervision]:
-        """Targets and weights of every window when only some units count."""
-        return {
-            window: supervise(
-                window.known,
-                window.base,
-                *masks(self.annotations[window.annotation], window.annotation, used),
-            )
-            for window in self.windows
-        }
+    def supervision(self, used: frozenset[Unit]) -> dict[FeatureWindow, Supervision]:
+        """Targets and weights when only some units count, of the windows that show any of them."""
+        if used not in self._supervision:
+            self._supervision[used] = {
+                window: supervise(
+                    window.known,
+                    window.base,
+                    *masks(self.annotations[window.annotation], window.annotation, used),
+                )
+                for window in self.windows
+                if any(shows(window, unit) for unit in used)
+            }
+        return self._supervision[used]
 
-    def training(self, used: Collection[Unit]) -> list[Sample]:
+    def training(self, used: frozenset[Unit]) -> list[Sample]:
         """Patches with the supervision of some units; all others are left alone."""
-        found = samples(self.patches, self.supervision(used))
+        supervision = self.supervision(used)
+        shown = [patch for patch in self.patches if patch.window in supervision]
+        found = samples(shown, supervision)
         return [sample for sample in found if sample.is_informative]
 
     def patches_of(self, units: Iterable[Unit]) -> list[Patch]:
         """Patches that some units are judged in."""
-        wanted = {self.home[unit] for unit in units if unit in self.home}
+        wanted = {self.home[unit] for unit in units}
         return [self.patches[index] for index in sorted(wanted)]
 
-    def held_out(self, units: Collection[Unit]) -> list[Sample]:
+    def held_out(self, units: frozenset[Unit]) -> list[Sample]:
         """Samples by which training is stopped: one per entry of `patches_of(units)`."""
         return samples(self.patches_of(units), self.supervision(units))
 
-    def judge(
-        self, units: Collection[Unit], maps: Sequence[npt.NDArray[np.uint16]]
-    ) -> list[Judged]:
+    def judge(self, units: frozenset[Unit], maps: Sequence[npt.NDArray[np.uint16]]) -> list[Judged]:
         """Maps of `patches_of(units)` beside the units that are judged in them."""
         supervision = self.supervision(units)
+        by_patch: dict[Patch, list[Unit]] = {}
+        for unit in units:
+            by_patch.setdefault(self.patches[self.home[unit]], []).append(unit)
         judged = []
         for patch, map_ in zip(self.patches_of(units), maps, strict=True):
-            here = {u for u in units if u in self.home and self.patches[self.home[u]] is patch}
             index = patch.window.annotation
+            here = by_patch[patch]
             use_cells, use_empty = masks(self.annotations[index], index, here)
             top, left, bottom, right = patch.box
             known = patch.window.known
@@ -105,3 +114,11 @@ class Evidence:
             cells = np.where(use_cells[labels], labels, 0).astype(np.int32)
             judged.append(Judged.of(flood(map_), cells, background))
         return judged
+
+
+def shows(window: FeatureWindow, unit: Unit) -> bool:
+    """Whether any of a unit's box lies in a window."""
+    top, left, bottom, right = window.box
+    y0, x0, y1, x1 = unit.box
+    is_inside = y0 < bottom and y1 > top and x0 < right and x1 > left
+    return unit.annotation == window.annotation and is_inside

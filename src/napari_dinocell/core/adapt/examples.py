@@ -254,11 +254,28 @@ def _nearest(array: npt.NDArray[Any], shape: tuple[int, int]) -> npt.NDArray[Any
 
 def _numbered(labels: npt.NDArray[Any]) -> tuple[LabelArray, npt.NDArray[np.float64]]:
     """Labels with ids 1..n, cells too small to learn from left out, and their diameters."""
-    ids, inverse, areas = np.unique(labels, return_inverse=True, return_counts=True)
-    keep = (ids > 0) & (areas >= _MIN_AREA)
+    compact, areas = _compact(labels)
+    keep = areas >= _MIN_AREA
+    keep[0] = False
     new = np.where(keep, np.cumsum(keep), 0).astype(np.int32)
     diameters = np.concatenate([[0.0], 2 * np.sqrt(areas[keep] / np.pi)])
-    return new[inverse].reshape(labels.shape), diameters
+    return new[compact], diameters
+
+
+def _compact(labels: npt.NDArray[Any]) -> tuple[npt.NDArray[np.int64], npt.NDArray[np.int64]]:
+    """Ids 0..n without gaps, 0 for what was 0, and the area of each; entry 0 is that of 0."""
+    flat = np.asarray(labels).ravel()
+    if int(flat.max(initial=0)) <= 4 * flat.size:
+        areas = np.bincount(flat)
+        present = areas > 0
+        present[0] = True
+        ranks = np.cumsum(present) - 1
+        return ranks[flat].reshape(labels.shape), areas[present]
+    # Ids far above the number of pixels, from hashes or other programs: sort instead of count.
+    ids, inverse = np.unique(np.append(flat, 0), return_inverse=True)
+    areas = np.bincount(inverse, minlength=len(ids))
+    areas[0] -= 1
+    return inverse[:-1].reshape(labels.shape), areas
 
 
 def _empty_units(marked: npt.NDArray[np.bool_], background: npt.NDArray[np.bool_]) -> LabelArray:
@@ -274,6 +291,4 @@ def _empty_units(marked: npt.NDArray[np.bool_], background: npt.NDArray[np.bool_
     columns = -(-width // _BLOCK)
     block = (np.arange(height) // _BLOCK)[:, None] * columns + np.arange(width) // _BLOCK
     units[large] = n_units + 1 + block[large]
-    ids, ranks = np.unique(units, return_inverse=True)
-    offset = 1 if ids[0] else 0  # where everything is empty, no pixel has the number 0
-    return (ranks + offset).astype(np.int32).reshape(units.shape)
+    return _compact(units)[0].astype(np.int32)

@@ -80,21 +80,22 @@ def place_patches(windows: Sequence[FeatureWindow], units: Sequence[Unit]) -> li
     extents = [max(u.box[2] - u.box[0], u.box[3] - u.box[1]) for u in units if u.is_cell]
     needed = max(extents, default=0) + _ROOM
     side = max(_SIDE, -(-needed // MULTIPLE) * MULTIPLE)
-    home = homes(units, [(window.annotation, window.box) for window in windows])
-    patches = []
-    for index, window in enumerate(windows):
+    boxes: dict[int, list[Box]] = {}
+    for unit, index in homes(
+        units, [(window.annotation, window.box) for window in windows]
+    ).items():
+        window = windows[index]
         height, width = window.shape
-        boxes = []
-        for unit in units:
-            if home.get(unit) == index:
-                top, left, bottom, right = (
-                    edge - window.box[axis % 2] for axis, edge in enumerate(unit.box)
-                )
-                boxes.append((max(top, 0), max(left, 0), min(bottom, height), min(right, width)))
-        patches += [
-            Patch(window, box) for box in place_windows((height, width), boxes, side, MULTIPLE)
-        ]
-    return patches
+        top, left, bottom, right = (
+            edge - window.box[axis % 2] for axis, edge in enumerate(unit.box)
+        )
+        inside = (max(top, 0), max(left, 0), min(bottom, height), min(right, width))
+        boxes.setdefault(index, []).append(inside)
+    return [
+        Patch(windows[index], box)
+        for index, wanted in sorted(boxes.items())
+        for box in place_windows(windows[index].shape, wanted, side, MULTIPLE)
+    ]
 
 
 def patch_homes(units: Sequence[Unit], patches: Sequence[Patch]) -> dict[Unit, int]:

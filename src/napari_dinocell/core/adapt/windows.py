@@ -36,11 +36,6 @@ class Unit:
     is_cell: bool
     box: Box
 
-    def depth(self, box: Box) -> float:
-        """How far the unit's center lies inside of a box, px; negative outside."""
-        y, x = (self.box[0] + self.box[2]) / 2, (self.box[1] + self.box[3]) / 2
-        return min(y - box[0], x - box[1], box[2] - y, box[3] - x)
-
 
 def units_of(annotations: Sequence[Annotation]) -> list[Unit]:
     """All units of evidence, cells first."""
@@ -65,12 +60,17 @@ def homes(units: Sequence[Unit], places: Sequence[tuple[int, Box]]) -> dict[Unit
         Annotation and box of each place.
     """
     found: dict[Unit, int] = {}
+    if not places:
+        return found
+    of = np.array([annotation for annotation, _ in places])
+    boxes = np.array([box for _, box in places])
     for unit in units:
-        depths = [
-            unit.depth(box) if annotation == unit.annotation else -1.0 for annotation, box in places
-        ]
-        if depths and max(depths) > 0:
-            found[unit] = int(np.argmax(depths))
+        y, x = (unit.box[0] + unit.box[2]) / 2, (unit.box[1] + unit.box[3]) / 2
+        low, high = (y, x) - boxes[:, :2], boxes[:, 2:] - (y, x)
+        depth = np.where(of == unit.annotation, np.minimum(low, high).min(axis=1), -1.0)
+        best = int(np.argmax(depth))
+        if depth[best] >= 0:
+            found[unit] = best
     return found
 
 
