@@ -11,7 +11,6 @@ on the order alone, never on which thread was faster.
             checkpoint = stream.state_dict()
 """
 
-import time
 from collections import deque
 from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
@@ -31,7 +30,7 @@ from .samples import Sample, TileSettings
 from .substitutes import Substitutes
 from .windows import cut, finish, tile_corners
 
-__all__ = ["FieldStream", "Sample", "Threads", "TileSettings", "merge_states"]
+__all__ = ["FieldStream", "Sample", "Threads", "TileSettings", "check_state", "merge_states"]
 
 _FIELD_BYTES = 16 << 20  # assumed until a field has been seen
 _MOST_STEPS = 64
@@ -133,13 +132,12 @@ class FieldStream:
             raise StreamError("The stream is closed.")
         self._work_ahead()
         draws, futures = self._finishing.popleft()
-        begin = time.perf_counter()
         try:
-            samples = [future.result() for future in futures]
+            with self.counters.timed("seconds_waited"):
+                samples = [future.result() for future in futures]
         except BaseException:
             self.close()
             raise
-        self.counters.add("seconds_waited", time.perf_counter() - begin)
         for draw in draws:
             if draw.tile == draw.last_tile:
                 del self._leases[_key(draw)]
@@ -168,20 +166,7 @@ class FieldStream:
         ValueError
             If the order or the manifest is another, so that other samples would come.
         """
-        mine = self.state_dict()
-        if state["manifest"] != mine["manifest"]:
-            raise ValueError(
-                "The checkpoint was made with other fields; give the same manifest (its addresses "
-                "may differ)."
-            )
-        for name, value in mine["order"].items():
-            if state["order"][name] != value:
-                raise ValueError(
-                    f"The checkpoint was made with {name} = {state['order'][name]}, now it is "
-                    f"{value}; the order of samples depends on it."
-                )
-        if self._planned:
-            raise ValueError("The stream has begun; load the checkpoint into a new one.")
+        check_state(state, self.state_dict(), has_begun=bool(self._planned or self._finishing))
         self._fields.load_state(state["replaced"])
         self._next_step = self._next_plan = state["step"]
 
@@ -243,6 +228,23 @@ class FieldStream:
         available = np.array([not r.is_empty for r in tiles.ranges])
         sample = Sample(draw.sample, tiles.record, tile, available)
         return sample if self._transform is None else self._transform(sample)
+
+
+def check_state(state: dict[str, Any], mine: dict[str, Any], *, has_begun: bool) -> None:
+    """Refuse a checkpoint after which other samples would come, with ValueError."""
+    if has_begun:
+        raise ValueError("The stream has begun; load the checkpoint into a new one.")
+    if state["manifest"] != mine["manifest"]:
+        raise ValueError(
+            "The checkpoint was made with other fields; give the same manifest (its addresses may "
+            "differ)."
+        )
+    for name, value in mine["order"].items():
+        if state["order"][name] != value:
+            raise ValueError(
+                f"The checkpoint was made with {name} = {state['order'][name]}, now it is {value}; "
+                "the order of samples depends on it."
+            )
 
 
 def merge_states(states: Sequence[dict[str, Any]]) -> dict[str, Any]:
