@@ -8,7 +8,7 @@ from typing import Any
 
 from magicgui.widgets import FloatSpinBox
 from qtpy.QtCore import QObject, Signal
-from qtpy.QtWidgets import QHBoxLayout, QPushButton, QWidget
+from qtpy.QtWidgets import QAbstractSpinBox, QHBoxLayout, QPushButton, QWidget
 
 from napari_dinocell.widgets.drawing import Sketch, drawn_diameter
 from napari_dinocell.widgets.layers import pixel_size_of
@@ -81,24 +81,28 @@ class CellSize(QObject):
 
     def set_image(self, image: Any, axes: str) -> None:
         """Take another image, or other axes; lengths in µm follow."""
-        if image == self._image and axes == self._axes:
-            return
-        self._image, self._axes = image, axes
-        self.put_away()
-        size = pixel_size_of(image, axes) if image is not None and axes else None
-        self._micron = math.sqrt(size[0] * size[1]) if size is not None else None
-        self.microns.native.setVisible(self._micron is not None)
-        self._typed_pixels()
+        if image != self._image or axes != self._axes:
+            self._image, self._axes = image, axes
+            self.put_away()
+        self._read_pixel_size()
 
     def put_away(self) -> None:
         """End drawing and remove its layer."""
         self._sketch.close()
         self._put_away()
 
+    def _read_pixel_size(self) -> None:
+        image, axes = self._image, self._axes
+        size = pixel_size_of(image, axes) if image is not None and axes else None
+        self._micron = math.sqrt(size[0] * size[1]) if size is not None else None
+        self.microns.native.setVisible(self._micron is not None)
+        self._typed_pixels()
+
     def _how_changed(self, value: Any = None) -> None:
         if not self.is_given:
             self.put_away()
-        self.changed.emit()
+        # The layer's scale or units may have been set meanwhile.
+        self._read_pixel_size()
 
     def _typed_pixels(self, value: Any = None) -> None:
         if self._micron is not None:
@@ -138,6 +142,8 @@ class CellSize(QObject):
 def _length(name: str, unit: str) -> FloatSpinBox:
     box = FloatSpinBox(min=0.01, max=_MOST, step=1, value=30, tooltip=f"{name}.")
     box.native.setSuffix(unit)
+    # Arrows would leave no room for the unit; the wheel and the arrow keys do the same.
+    box.native.setButtonSymbols(QAbstractSpinBox.ButtonSymbols.NoButtons)
     box.native.setAccessibleName(name)
     return box
 

@@ -22,6 +22,7 @@ __all__ = ["Corrector", "Path"]
 
 Path = list[tuple[float, float]]
 
+_OUTLINE = 2  # px
 _COLOR = (0.25, 1.0, 0.45, 1.0)
 
 
@@ -53,6 +54,11 @@ class Corrector(QObject):
         self._painted.setSingleShot(True)
         self._painted.setInterval(0)
         self._painted.timeout.connect(self._take_strokes)
+        # Outlines of a large layer take a while: not in the same breath as the layer itself.
+        self._outlines = QTimer(self)
+        self._outlines.setSingleShot(True)
+        self._outlines.setInterval(0)
+        self._outlines.timeout.connect(self._outline)
         preview.layer.events.paint.connect(self._preview_painted)
         viewer.layers.events.removed.connect(self._layer_removed)
 
@@ -75,13 +81,13 @@ class Corrector(QObject):
             metadata={METADATA_KEY: {"corrects": below.name}},
             **Placement.of(below).options(),
         )
-        layer.contour = 2
         layer.preserve_labels = True
         layer.selected_label = self._next
         layer.events.paint.connect(self._changed)
         layer.events.set_data.connect(self._changed)
         layer = self.viewer.add_layer(layer)
         self.preview.corrected = layer
+        self._outlines.start()
         return layer
 
     # -- decisions --------------------------------------------------------------------------------
@@ -192,6 +198,10 @@ class Corrector(QObject):
         if self.layer is not None:
             self.edited.emit(self.layer)
 
+    def _outline(self) -> None:
+        if self.layer is not None:
+            self.layer.contour = _OUTLINE
+
     def _preview_painted(self, event: Any = None) -> None:
         self._painted.start()
 
@@ -219,6 +229,7 @@ class Corrector(QObject):
         """Stop listening."""
         self._later.stop()
         self._painted.stop()
+        self._outlines.stop()
         self.viewer.layers.events.removed.disconnect(self._layer_removed)
 
 

@@ -18,7 +18,8 @@ __all__ = ["Screened", "confidence_colors", "screen", "verified_areas"]
 
 Plane = npt.NDArray[np.integer]
 
-_UNSURE, _SURE = (1.0, 0.62, 0.1, 1.0), (0.2, 0.45, 1.0, 1.0)
+# Orange, light gray, blue: told apart with any kind of color vision.
+_TONES = np.array([(1.0, 0.55, 0.0, 1.0), (0.85, 0.85, 0.85, 1.0), (0.1, 0.4, 1.0, 1.0)])
 _MOST_COLORS = 65535  # napari's colormaps hold no more
 
 
@@ -82,7 +83,7 @@ def verified_areas(corrected: Plane) -> npt.NDArray[np.int64]:
 
 
 def confidence_colors(shown: Screened) -> Any:
-    """Colormap from orange for unsure cells to blue for sure ones.
+    """Colormap from orange for unsure cells over gray to blue for sure ones.
 
     Raises
     ------
@@ -98,6 +99,6 @@ def confidence_colors(shown: Screened) -> Any:
             f"colors {_MOST_COLORS}. Segment a part of the image, or raise peak."
         )
     colors = np.zeros((highest + 1, 4), np.float32)
-    share = shown.chances[:, np.newaxis]
-    colors[ids] = (1 - share) * np.array(_UNSURE) + share * np.array(_SURE)
+    for channel in range(4):
+        colors[ids, channel] = np.interp(shown.chances, (0, 0.5, 1), _TONES[:, channel])
     return CyclicLabelColormap(colors=colors)

@@ -200,8 +200,8 @@ def plan_text(part: LayerPart, ready: Ready, diameter: float | str | None) -> st
     size = " x ".join(str(n) for n in part.plane_shape)
     level = f" of level {part.level}" if part.level else ""
     seconds = ready.seconds(part, diameter if isinstance(diameter, float) else None)
-    # What an estimate will find is not known before it.
-    about = "about" if diameter != "auto" else "depending on the cells' size about"
-    note = f" {ready.note}" if ready.note else ""
-    where = ready.device.upper()
-    return f"{planes}{size} px{level}: {about} {time_text(seconds)} on {where}.{note}"
+    duration = time_text(seconds) if seconds < 1 else f"about {time_text(seconds)}"
+    if diameter == "auto":
+        duration += ", depending on the cells' size,"
+    note = f"\n{ready.note}" if ready.note else ""
+    return f"{planes}{size} px{level}: {duration} on {ready.device.upper()}.{note}"
