@@ -55,7 +55,7 @@ class Curve:
     ----------
     steps : list of int
     loss : list of float
-        Mean over the steps since the check before.
+        Mean over the steps since the check before; of one batch at the start.
     held_out : list of float
         On held-out annotation; empty where there is none.
     """
@@ -156,7 +156,7 @@ def fit(
             watch(curve, min(done, 1.0))
         return len(curve.steps) - 1 - best >= _PATIENCE
 
-    check(0, [_look(averaged, training)[0]])
+    check(0, [_look(averaged, training[: recipe.batch])[0]])
     losses: list[float] = []
     slowest = 0.0
     for step, chosen in enumerate(islice(_stream(training, recipe), steps), start=1):
