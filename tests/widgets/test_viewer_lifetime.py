@@ -80,6 +80,31 @@ def test_a_deleted_image_still_gets_its_result_in_its_place(stopped, wait, gate)
     assert not panel.button.isEnabled()
 
 
+def test_46_an_image_that_changed_meanwhile_is_told(stopped, wait, gate):
+    viewer, panel = stopped
+    viewer.layers["image"].data = discs()[::-1]
+    finish(panel, wait, gate)
+    assert "⚠ The image was changed" in panel.status.text()
+    np.testing.assert_array_equal(
+        viewer.layers["image cells"].data > 0, panel.preview.prediction.labels() > 0
+    )
+
+
+def test_43_to_45_the_result_goes_while_another_run_is_under_way(stopped, wait, gate):
+    viewer, panel = stopped
+    finish(panel, wait, gate)
+    gate.open.clear()
+    panel.form.choose_layer(viewer.layers["image"])
+    wait(panel.button.isEnabled)
+    panel.button.click()
+    viewer.layers.remove("image cells")
+    assert panel.preview is None
+    panel.results.sliders.fill.setValue(0.1)
+    finish(panel, wait, gate)
+    assert [layer.name for layer in viewer.layers] == ["image", "image cells"]
+    assert panel.preview is not None
+
+
 def test_cancel_stops_at_the_next_batch_and_is_no_error(stopped, wait, gate):
     viewer, panel = stopped
     panel.button.click()
@@ -130,6 +155,66 @@ def test_two_viewers_run_at_once_and_keep_their_cells_apart(make_napari_viewer_p
     wait(lambda: all(panel.job is None for panel in panels))
     counts = [len(np.unique(p.viewer.layers["image cells"].data)) - 1 for p in panels]
     assert counts == [n_discs(), n_discs((80, 120))]
+
+
+def test_two_panels_of_one_viewer_run_at_once(make_panel, wait, gate):
+    viewer, first = make_panel(discs())
+    viewer.add_image(discs((80, 120)), name="other", translate=(0, 300))
+    engine = Engine(extra={"stub": Segmenter(gate, stub_card(), device="cpu")})
+    second = SegmentPanel(viewer, engine)
+    viewer.window.add_dock_widget(second, name="Second")
+    wait(lambda: second.form.model.value)
+    second.form.model.value = "stub"
+    first.form.choose_layer(viewer.layers["image"])
+    second.form.choose_layer(viewer.layers["other"])
+    wait(lambda: first.button.isEnabled() and second.button.isEnabled())
+    gate.open.clear()
+    first.button.click()
+    second.button.click()
+    assert first.job is not None
+    assert second.job is not None
+    gate.open.set()
+    wait(lambda: first.job is None and second.job is None)
+    assert len(np.unique(viewer.layers["image cells"].data)) - 1 == n_discs()
+    assert len(np.unique(viewer.layers["other cells"].data)) - 1 == n_discs((80, 120))
+    # Each panel moves its own cells.
+    wait(lambda: first.preview.is_following and second.preview.is_following)
+    moved, before = (
+        viewer.layers["image cells"].data.copy(),
+        viewer.layers["other cells"].data.copy(),
+    )
+    first.results.sliders.fill.setValue(0.1)
+    wait(lambda: not np.array_equal(viewer.layers["image cells"].data, moved))
+    np.testing.assert_array_equal(viewer.layers["other cells"].data, before)
+
+
+def test_55_one_layer_in_two_viewers_gets_its_result_in_the_one_that_ran(
+    make_panel, make_napari_viewer_proxy, wait
+):
+    viewer, panel = make_panel(discs())
+    other = make_napari_viewer_proxy()
+    other.add_layer(viewer.layers["image"])
+    wait(panel.button.isEnabled)
+    panel.button.click()
+    wait(lambda: panel.job is None)
+    assert "image cells" in viewer.layers
+    assert len(other.layers) == 1
+
+
+def test_56_a_dock_that_is_closed_and_opened_again_keeps_its_state(make_panel, wait):
+    viewer, panel = make_panel(discs())
+    wait(panel.button.isEnabled)
+    panel.form.region.box.value = "current view"
+    dock = panel.parentWidget()
+    dock.hide()
+    viewer.layers["image"].name = "renamed"
+    dock.show()
+    assert panel.form.region.box.value == "current view"
+    assert panel.form.image.native.currentText() == "renamed"
+    panel.form.region.box.value = "whole image"
+    panel.button.click()
+    wait(lambda: panel.job is None)
+    assert len(viewer.layers) == 2
 
 
 @pytest.mark.parametrize("network", [Broken(), OutOfMemory(0)])

@@ -2,8 +2,6 @@
 
 import csv
 import json
-import sys
-from pathlib import Path
 
 import numpy as np
 import pytest
@@ -101,46 +99,3 @@ def test_a_file_that_cannot_be_written_is_one_line(corrected, wait, tmp_path):
     panel.results.export("labels", blocker / "cells.ome.tif")
     wait(lambda: "⚠" in panel.status.text())
     assert "\n" not in panel.status.text()
-
-
-# What the thread of the window may call in core: names and shapes, and the cut itself.
-ALLOWED = {
-    "axis_names",
-    "axes",
-    "units",
-    "levels",
-    "instances",
-    "lookup",
-    "corrections",
-    "precedence",
-}
-FORBIDDEN = {"flood", "warm_up", "planes", "combine"}
-
-
-def test_the_window_computes_nothing_but_the_cut(make_panel, wait):
-    _, panel = make_panel(discs())
-    wait(panel.button.isEnabled)
-    called = set()
-    core = str(Path("napari_dinocell") / "core")
-
-    def watch(frame, event, argument):
-        path = frame.f_code.co_filename
-        if event == "call" and core in path and not frame.f_code.co_name.startswith("<"):
-            called.add((Path(path).stem, frame.f_code.co_name))
-
-    sys.setprofile(watch)
-    try:
-        panel.button.click()
-        wait(lambda: panel.job is None)
-        wait(lambda: panel.preview.is_following)
-        panel.results.sliders.fill.setValue(0.1)
-        wait(lambda: "area" in panel.preview.layer.features)
-        panel.results.tools.take(DELETE)
-        panel.results.tools.apply([(20.0, 20.0)])
-        panel.results.tools.put_away()
-    finally:
-        sys.setprofile(None)
-    assert ("instances", "cut") in called
-    assert ("corrections", "reject") in called
-    heavy = {(m, f) for m, f in called if m not in ALLOWED or f in FORBIDDEN}
-    assert {f for _, f in heavy} <= {"scale", "thresholds", "n_planes", "__len__"}

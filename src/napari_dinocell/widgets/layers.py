@@ -150,10 +150,10 @@ def layer_part(
     """
     array = pixels_of(layer, level)
     axes = check_axes(axes, len(array.shape))
-    if (axes[-1] == "S") != bool(layer.rgb) or "S" in axes[:-1]:
+    if "S" in axes[:-1] or (layer.rgb and axes[-1] != "S"):
         raise ValueError(
-            f"Axes {axes} do not fit: S stands for the color samples of an RGB layer, "
-            f"and {layer.name} is {'one' if layer.rgb else 'none'}."
+            f"Axes {axes} do not fit: S stands for color samples, which come last, and {layer.name} "
+            f"{'has' if layer.rgb else 'need not have'} them."
         )
     full = pixels_of(layer).shape
     factors = [n / m for n, m in zip(full, array.shape, strict=True)]
@@ -175,7 +175,7 @@ def layer_part(
     if level:
         placement = placement.part([0.0] * n, factors[:n])
     placement = placement.part([part.start for part in window[:n]])
-    kept = [i for i, letter in enumerate(axes[:n]) if letter != "C"]
+    kept = [i for i, letter in enumerate(axes[:n]) if letter not in "CS"]
     factor = level_factors(layer, axes)[level]
     return LayerPart(layer.name, array, axes, tuple(window), placement.keep(kept), factor, level)
 

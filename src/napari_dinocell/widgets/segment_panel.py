@@ -36,6 +36,7 @@ class SegmentPanel(QWidget):
         self.models = Models(self.engine, self)
         self.job: Job | None = None
         self._source: Any = None
+        self._is_outdated = False
         self._last = ""
         self.form = SegmentForm(napari_viewer)
         self.button = QPushButton("Segment")
@@ -89,15 +90,17 @@ class SegmentPanel(QWidget):
 
     def _plan(self) -> tuple[str, bool]:
         """A line about the next run, and whether there can be one."""
+        name, device = self.form.model.value, self.form.device.value
+        # The model is loaded while the user still answers the other questions.
+        is_ready = bool(name) and self.models.want(name, device)
         try:
             part = self.form.part()
         except ValueError as error:
             return str(error), False
-        name, device = self.form.model.value, self.form.device.value
         if not name:
             looking = self.models.is_looking
             return ("Looking for models …" if looking else "⚠ No model is installed."), False
-        if not self.models.want(name, device):
+        if not is_ready:
             return (f"⚠ {self.models.error}" if self.models.error else f"Loading {name} …"), False
         ready = self.models.ready
         assert ready is not None
@@ -141,6 +144,7 @@ class SegmentPanel(QWidget):
         job.ended.connect(self._ended)
         self.form.cell_size.put_away()
         self._source = self.form.layer
+        self._is_outdated = False
         self._source.events.data.connect(self._source_changed)
         self.button.setText("Cancel")
         self.form.setEnabled(False)
@@ -150,7 +154,7 @@ class SegmentPanel(QWidget):
         job.start()
 
     def _source_changed(self, event: Any = None) -> None:
-        self.viewer.status = "The image was changed while it was being segmented."
+        self._is_outdated = True
 
     def _progress(self, done: int, total: int) -> None:
         self.bar.setRange(0, total)
@@ -183,6 +187,8 @@ class SegmentPanel(QWidget):
         )
         self.results.attach(Preview(self.viewer, layer, result, self))
         notes = " ".join(result.prediction.notes)
+        if self._is_outdated:
+            notes = f"⚠ The image was changed meanwhile: the cells are those before. {notes}"
         self.say(f"Done in {time_text(result.seconds)} on {ready.device.upper()}. {notes}")
 
     def say(self, sentence: str) -> None:
