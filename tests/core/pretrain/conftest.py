@@ -40,7 +40,7 @@ def run_file(fields, tmp_path):
         "name": "small",
         "out": str(tmp_path / "out"),
         "data": {
-            "sources": [str(fields)], "held_out": 0.0, "tile": 48, "tiles_per_field": 2,
+            "sources": [str(fields)], "axes": "CYX", "held_out": 0.0, "tile": 48, "tiles_per_field": 2,
             "fetch_threads": 2, "field_threads": 2,
         },
         "model": {"encoder": "tiny"},

@@ -185,6 +185,8 @@ def test_the_command_prints_a_report_as_json(backbone, fields, tmp_path, capsys)
         "32",
         "--tiles-per-field",
         "4",
+        "--axes",
+        "CYX",
         "--split",
         "all",
         "--device",

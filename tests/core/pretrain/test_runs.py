@@ -55,10 +55,9 @@ def assert_same_state(one, other):
 
 
 def test_invariant_25_a_killed_run_goes_on_bit_by_bit(run_file, configured, tmp_path, fields):
-    # 20 steps, of which 4 train the heads alone. The killed run reads with other numbers of
-    # threads, and goes on from a copy of the fields in another place.
-    threads = ("data.field_threads=4", "data.fetch_threads=5", "data.tile_threads=3")
-    process = start(run_file, f"out={tmp_path / 'killed'}", *threads)
+    # 20 steps, of which 4 train the heads alone. The killed run reads in processes of its own, and
+    # goes on from a copy of the fields in another place.
+    process = start(run_file, f"out={tmp_path / 'killed'}", "data.processes=2")
     assert process.stderr is not None
     with process.stderr:
         for line in process.stderr:

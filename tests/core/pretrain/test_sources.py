@@ -15,6 +15,7 @@ from .conftest import write_fields
 
 
 def opened(*sources, **settings):
+    settings = {"axes": "CYX", **settings}
     return open_fields(DataSettings(sources=tuple(map(str, sources)), **settings))
 
 
@@ -23,7 +24,7 @@ def test_every_tiff_of_a_folder_is_a_field_and_its_folder_the_plate(fields):
     assert held_out is None
     assert len(training) == 8
     assert {r.plate for r in training} == {f"plate{i}" for i in range(4)}
-    assert {r.channels for r in training} == {("channel 0", "channel 1", "channel 2")}
+    assert {r.channels for r in training} == {("1", "2", "3")}
 
 
 def test_whole_plates_are_held_out_and_more_plates_move_none(fields, tmp_path):
@@ -98,9 +99,14 @@ def test_a_manifest_and_a_folder_can_be_mixed_and_addresses_moved(fields, tmp_pa
 
 def test_fields_with_nothing_but_left_out_channels_are_not_drawn(fields):
     with pytest.raises(ValueError, match="left to train on"):
-        opened(fields, held_out=0, left_out=("channel 0", "channel 1", "channel 2"))
-    training, _ = opened(fields, held_out=0, left_out=("channel 0",))
+        opened(fields, held_out=0, left_out=("1", "2", "3"))
+    training, _ = opened(fields, held_out=0, left_out=("1",))
     assert len(training) == 8
+
+
+def test_axes_are_never_guessed(fields):
+    with pytest.raises(ValueError, match=r"data\.axes=CYX"):
+        opened(fields, axes=None)
 
 
 @pytest.mark.parametrize("name", ["empty", "absent"])

@@ -15,7 +15,11 @@ from napari_dinocell.core.pretrain.channels import ChannelGroup
 from napari_dinocell.core.pretrain.config import SSLConfig
 from napari_dinocell.core.pretrain.strategies import make_strategy
 from napari_dinocell.core.pretrain.views import CropRanges, SampleViews, draw_views
-from napari_dinocell.core.stream.stream import FieldStream, Sample
+from napari_dinocell.core.stream.processes import ProcessStream
+from napari_dinocell.core.stream.samples import Sample
+from napari_dinocell.core.stream.stream import FieldStream
+
+Stream = FieldStream | ProcessStream
 
 
 @dataclass(frozen=True)
@@ -111,7 +115,7 @@ class Batches:
         By the step, so far.
     """
 
-    def __init__(self, stream: FieldStream, device: torch.device) -> None:
+    def __init__(self, stream: Stream, device: torch.device) -> None:
         self._stream, self._device = stream, device
         self._pool = ThreadPoolExecutor(1, "batch")
         self._next: Future[tuple[Batch, dict[str, Any]]] | None = None

@@ -15,8 +15,9 @@ class DataSettings(Section):
 
     sources: tuple[str, ...] = Field(
         min_length=1,
-        description="manifests (.parquet), folders of multi-channel TIFFs, labeled images",
+        description="manifests (.parquet), folders of multi-channel images, labeled images",
     )
+    axes: str | None = Field(None, description="of files that do not name theirs, such as CYX")
     moved: dict[str, str] = Field(
         {}, description="new beginning of addresses by the old one, such as {s3://bucket: /copy}"
     )
@@ -38,6 +39,7 @@ class DataSettings(Section):
     endpoint: str | None = Field(None, description="URL of an S3 server other than Amazon's")
     region: str = "us-east-1"
     signed: bool = Field(False, description="sign requests with your credentials")
+    processes: int = Field(0, ge=0, description="that read, beside each that trains; 0 = threads")
     fetch_threads: int = Field(16, ge=1, description="objects fetched and decoded at once")
     field_threads: int = Field(8, ge=1, description="fields read at once")
     tile_threads: int = Field(2, ge=1, description="tiles normalized at once")

@@ -178,12 +178,13 @@ def consistency_command(
     tiles_per_field: Annotated[int, typer.Option(help="At most.")] = 16,
     fields: Annotated[int | None, typer.Option(help="So many fields; all by default.")] = None,
     split: Annotated[str, typer.Option(help="held-out or all.")] = "held-out",
+    axes: Annotated[str | None, typer.Option(help="Of files that do not name theirs.")] = None,
     device: Annotated[str, typer.Option(help="auto, cpu, cuda, cuda:n or mps.")] = "auto",
     as_json: Annotated[bool, typer.Option("--json", help="Print the figures as JSON.")] = False,
     debug: Annotated[bool, typer.Option(help="Show the traceback of an error.")] = False,
 ) -> None:
     """Measure whether features of one field agree across its channels, with controls."""
-    settings = DataSettings(sources=tuple(data))
+    settings = DataSettings(sources=tuple(data), axes=axes)
     training, held_out = open_fields(settings)
     if split not in ("held-out", "all"):
         raise ValueError(f"Split is {split!r}; choose held-out or all.")

@@ -10,7 +10,7 @@ import torch.distributed as dist
 from torch import nn
 from torch.nn.parallel import DistributedDataParallel
 
-from napari_dinocell.core.pretrain.batches import ViewDrawing
+from napari_dinocell.core.pretrain.batches import Stream, ViewDrawing
 from napari_dinocell.core.pretrain.config import DataSettings, SSLConfig
 from napari_dinocell.core.pretrain.network import SelfSupervisedNetwork
 from napari_dinocell.core.pretrain.optimizer import parameter_groups
@@ -20,12 +20,13 @@ from napari_dinocell.core.pretrain.sources import open_fields
 from napari_dinocell.core.pretrain.start import Gate, make_network
 from napari_dinocell.core.pretrain.step import Student
 from napari_dinocell.core.pretrain.teacher import make_teacher
+from napari_dinocell.core.stream import processes
 from napari_dinocell.core.stream.decode import PlaneChecks
 from napari_dinocell.core.stream.manifest import Manifest
 from napari_dinocell.core.stream.order import Order, rank_slots
 from napari_dinocell.core.stream.sources import SourceSettings
 from napari_dinocell.core.stream.stores import S3Settings
-from napari_dinocell.core.stream.stream import FieldStream, Threads, TileSettings, merge_states
+from napari_dinocell.core.stream.stream import Threads, TileSettings, merge_states
 from napari_dinocell.core.training.config import dump_config
 from napari_dinocell.core.training.distributed import World
 from napari_dinocell.core.training.setup import training_dtype
@@ -42,7 +43,7 @@ class Run:
     student, teacher
         On the device. `model` is the student, or the same with gradients averaged over processes.
     plan : Plan
-    stream : FieldStream
+    stream : FieldStream or ProcessStream
         Loaded with a checkpoint before `batches` begin.
     held_out : Manifest
         Fields for pictures and health; the training fields if none are held out.
@@ -59,7 +60,7 @@ class Run:
     teacher: SelfSupervisedNetwork
     optimizer: torch.optim.Optimizer
     plan: Plan
-    stream: FieldStream
+    stream: Stream
     held_out: Manifest
     gate: Gate
     step: int = 0
@@ -153,7 +154,7 @@ def prepare(config: SSLConfig, place: World, device: torch.device) -> Run:
     )
 
 
-def open_stream(config: SSLConfig, fields: Manifest, place: World) -> FieldStream:
+def open_stream(config: SSLConfig, fields: Manifest, place: World) -> Stream:
     """Samples of this process, with their views drawn."""
     data = config.data
     order = Order(
@@ -164,10 +165,11 @@ def open_stream(config: SSLConfig, fields: Manifest, place: World) -> FieldStrea
         spread=data.spread,
         window=data.window,
     )
-    quarantine = Path(config.out) / "quarantine.jsonl"
-    return FieldStream(
+    return processes.open_stream(
         order,
-        source_settings(data, quarantine).open(fields, config.seed),
+        fields,
+        source_settings(data, Path(config.out) / "quarantine.jsonl"),
+        n_processes=data.processes,
         slots=rank_slots(config.batch, place.rank, place.size),
         tiles=TileSettings(data.tile, data.pixel_size_um),
         threads=Threads(data.field_threads, data.tile_threads, round(data.look_ahead_mb * 2**20)),

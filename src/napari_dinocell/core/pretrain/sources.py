@@ -10,7 +10,9 @@ from pathlib import Path
 import tifffile
 from PIL import Image
 
+from napari_dinocell.core.errors import ImageFileError
 from napari_dinocell.core.pretrain.config import DataSettings
+from napari_dinocell.core.stream.containers import records_from_images
 from napari_dinocell.core.stream.manifest import Manifest, read_records
 from napari_dinocell.core.stream.records import FieldRecord
 from napari_dinocell.core.training.readers import read_labeled
@@ -32,7 +34,7 @@ def open_fields(settings: DataSettings) -> tuple[Manifest, Manifest | None]:
     """
     split: dict[str, list[FieldRecord]] = {"train": [], "held out": [], "": []}
     for source in settings.sources:
-        for record, part in _records(source):
+        for record, part in _records(source, settings.axes):
             if set(record.channels) <= set(settings.left_out):
                 continue  # nothing of it may be shown
             moved = tuple(_moved(address, settings.moved) for address in record.addresses)
@@ -50,7 +52,7 @@ def open_fields(settings: DataSettings) -> tuple[Manifest, Manifest | None]:
     return Manifest(training), Manifest(held_out) if held_out else None
 
 
-def _records(source: str) -> Iterator[tuple[FieldRecord, str]]:
+def _records(source: str, axes: str | None) -> Iterator[tuple[FieldRecord, str]]:
     """Fields of one source, each with its split: train, held out, or nothing."""
     path = Path(source)
     if path.suffix == ".parquet":
@@ -63,20 +65,20 @@ def _records(source: str) -> Iterator[tuple[FieldRecord, str]]:
     elif (path / "index.csv").is_file() and _names_channels(path / "index.csv"):
         yield from _indexed(path)
     elif path.is_dir() and not _is_labeled(path):
-        yield from _folder(path)
+        yield from _folder(path, axes)
     else:
         yield from _labeled(path)
 
 
-def _folder(path: Path) -> Iterator[tuple[FieldRecord, str]]:
-    """Every TIFF below a folder is one field; its folder is its plate."""
-    files = sorted(p for p in path.rglob("*") if p.suffix.lower() in _TIFF)
-    if not files:
-        raise ValueError(f"There are no TIFF files in {path}; give a folder of fields.")
-    for file in files:
-        plate = file.parent.relative_to(path).as_posix()
-        names = tuple(f"channel {c}" for c in range(plane_count(file)))
-        yield _record(path.name, "" if plate == "." else plate, file, names, None), ""
+def _folder(path: Path, axes: str | None) -> Iterator[tuple[FieldRecord, str]]:
+    """Every image below a folder is one field; its folder is its plate."""
+    try:
+        found = records_from_images(path, axes=axes)
+    except ImageFileError as error:
+        raise ImageFileError(
+            f"{error} Set data.axes=CYX if the first axis of such files is that of channels."
+        ) from error
+    yield from ((replace(record, source=path.name), "") for record in found)
 
 
 def _indexed(path: Path) -> Iterator[tuple[FieldRecord, str]]:
