@@ -35,8 +35,8 @@ lint: $(VENV)/installed-dev
 	$(BIN)/lint-imports
 
 docs: $(VENV)/installed-dev
-	$(PIP) mkdocs-material
-	$(BIN)/mkdocs build --strict
+	$(PIP) mkdocs-material "mkdocstrings[python]"
+	NO_MKDOCS_2_WARNING=1 $(BIN)/mkdocs build --strict --quiet
 
 $(BIN)/python:
 	@if [ -z "$(PYTHON)" ]; then \

@@ -83,3 +83,41 @@ def test_every_option_of_segment_is_documented() -> None:
     options = set(re.findall(r"--[a-z][a-z-]*", done.stdout)) - {"--help"}
     assert len(options) > 15
     assert sorted(option for option in options if option not in page) == []
+
+
+def train_lines() -> list[str]:
+    """Commands that train, of the documents and of the shipped configurations."""
+    configs = (ROOT / "src" / "napari_dinocell" / "resources" / "configs").glob("*.yaml")
+    texts = [re.sub(r"\\\n#?", " ", path.read_text()) for path in (*PAGES, *configs)]
+    found = [
+        line.strip("# \n")
+        for text in texts
+        for line in text.splitlines()
+        if re.search(r"(napari-dinocell train|core\.train) [a-z{]", line)
+    ]
+    return [re.split(r"napari-dinocell train |core\.train ", line)[1] for line in found]
+
+
+def test_every_training_command_names_a_configuration_and_settings_that_exist() -> None:
+    from napari_dinocell.core.training.config import (  # noqa: PLC0415
+        Config,
+        load_config,
+        shipped_configs,
+    )
+
+    lines = train_lines()
+    assert len(lines) > 5
+    for line in lines:
+        name, *settings = line.strip("`").split()
+        if name in shipped_configs():
+            config = load_config(Config, shipped_configs()[name], settings)
+            assert config.out
+        else:
+            assert name.endswith(".yaml"), line
+
+
+def test_the_pictures_of_the_documents_are_small() -> None:
+    pictures = [path for path in (ROOT / "docs" / "images").iterdir() if path.is_file()]
+    assert sum(path.stat().st_size for path in pictures) < 2_000_000
+    pages = "".join(page.read_text() for page in PAGES) + (ROOT / "mkdocs.yml").read_text()
+    assert [path.name for path in pictures if path.name not in pages] == []

@@ -1,0 +1,106 @@
+"""Take the pictures of the tutorial in a real viewer: open, segment, slide, correct, a folder.
+
+xvfb-run -a -s "-screen 0 1400x1000x24" python scripts/screenshots.py docs/images
+
+The colors of each picture are reduced to 128, so that all of them together stay below 1 MB.
+"""
+
+import argparse
+import os
+import tempfile
+from pathlib import Path
+
+import numpy as np
+from PIL import Image
+from qtpy.QtCore import QRect
+from qtpy.QtWidgets import QApplication
+from screenshot import open_viewer, picture, segment, wait
+
+from napari_dinocell.widgets.batch_panel import BatchPanel, BatchSettings
+from napari_dinocell.widgets.editing import ACCEPT, SPLIT
+
+SIZE = (1280, 780)
+COLORS = 128
+
+
+def shrink(path):
+    """Reduce the colors of a picture."""
+    image = Image.open(path).convert("RGB").quantize(COLORS, dither=Image.Dither.NONE)
+    image.save(path, optimize=True)
+    print(f"{path}: {image.size[0]} x {image.size[1]} px, {path.stat().st_size // 1024} KiB")
+
+
+def window(viewer, path):
+    """The whole window."""
+    picture(viewer, path)
+    shrink(path)
+
+
+def panel_alone(panel, path):
+    """A panel without the window around it."""
+    QApplication.processEvents()
+    panel.grab(QRect(0, 0, panel.width(), panel.sizeHint().height())).save(str(path))
+    shrink(path)
+
+
+def largest_cells(layer, n):
+    """World coordinates of the middle pixel of the n largest cells, and of their left rims."""
+    ids, areas = np.unique(layer.data[layer.data > 0], return_counts=True)
+    places = []
+    for cell in ids[np.argsort(-areas)[:n]]:
+        y, x = np.nonzero(layer.data == cell)
+        middle = np.argmin((y - y.mean()) ** 2 + (x - x.mean()) ** 2)
+        places.append((int(y[middle]), int(x[middle])))
+    return places
+
+
+def correct(viewer, panel):
+    """Accept some cells and take the knife, as a user does with the buttons."""
+    tools = panel.results.tools
+    places = largest_cells(panel.preview.layer, 12)
+    tools.take(ACCEPT)
+    for y, x in places:
+        tools.apply([(y, x), (y, x + 1)])
+    tools.take(SPLIT)
+    y, x = places[0]
+    camera = getattr(viewer, "scene", viewer).camera  # napari 0.9 has it in the scene
+    camera.center = (y, x)
+    camera.zoom = 3
+    wait(lambda: panel.preview.is_following)
+
+
+def main(engine=None):
+    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    parser.add_argument("folder", type=Path)
+    folder = parser.parse_args().folder
+    folder.mkdir(parents=True, exist_ok=True)
+    # What an earlier session left to be restored, or prefers, is not part of the tutorial.
+    home = tempfile.TemporaryDirectory()
+    os.environ |= {"XDG_STATE_HOME": home.name, "XDG_CONFIG_HOME": home.name}
+    viewer, panel = open_viewer("fluorescence", engine, SIZE, theme="light")
+    wait(panel.button.isEnabled)
+    viewer.layers[0].contrast_limits = (0, 130)
+    viewer.reset_view()
+    window(viewer, folder / "tutorial-open.png")
+    segment(viewer, panel)
+    window(viewer, folder / "tutorial-cells.png")
+    results = panel.results
+    results.sliders.fill.setValue(min(0.9 * panel.preview.peak, 0.6))
+    wait(lambda: panel.preview.fill == results.sliders.fill.value())
+    window(viewer, folder / "tutorial-fill.png")
+    results.sliders.reset.click()
+    wait(lambda: panel.preview.fill == panel.preview.defaults.fill)
+    correct(viewer, panel)
+    window(viewer, folder / "tutorial-correct.png")
+    batch = BatchPanel(viewer, BatchSettings.of(panel.preview))
+    dock = viewer.window.add_dock_widget(batch, name="Segment a folder", tabify=True)
+    wait(lambda: batch.form.model.count() > 1)
+    batch.form.inputs.line.setText(str(Path("plate 3", "images")))
+    batch.form.written["table"].setChecked(True)
+    dock.raise_()
+    panel_alone(batch, folder / "panel-folder.png")
+    viewer.close()
+
+
+if __name__ == "__main__":
+    main()
