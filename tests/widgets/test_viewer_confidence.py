@@ -1,5 +1,8 @@
 """Confidence filters and colors the cells, live, and never touches what a person corrected."""
 
+import csv
+import json
+
 import numpy as np
 import pytest
 from stub_networks import Stub, stub_card
@@ -68,6 +71,30 @@ def test_the_table_holds_the_confidence_of_every_cell(cells):
     _, panel, layer = cells
     for cell, chance in chances(panel).items():
         assert layer.features["confidence"][cell] == pytest.approx(chance)
+
+
+def test_files_tell_the_confidence_of_each_cell_and_which_are_verified(cells, wait, tmp_path):
+    _, panel, _ = cells
+    panel.results.tools.take(ACCEPT)
+    panel.results.tools.apply([(20.0, 20.0)])
+    panel.results.tools.put_away()
+    known = chances(panel)
+    panel.results.sliders.confidence.setValue(0.05)
+    wait(lambda: panel.preview.min_confidence == pytest.approx(0.05))
+    for kind, name in (("table", "a.csv"), ("run", "a.json")):
+        panel.results.export(kind, tmp_path / name)
+        wait((tmp_path / name).exists)
+    with (tmp_path / "a.csv").open() as file:
+        rows = list(csv.DictReader(file))
+    (verified,) = (row for row in rows if row["verified"] == "1")
+    assert (float(verified["centroid-0"]), float(verified["centroid-1"])) == pytest.approx((20, 20))
+    assert verified["confidence"] == ""
+    found = sorted(float(row["confidence"]) for row in rows if row is not verified)
+    expected = sorted(chance for chance in known.values() if chance >= 0.05)
+    # The accepted cell is the dimmest, of the first column.
+    assert len(rows) == len(found) + 1
+    assert set(np.round(found, 5)) <= set(np.round(expected, 5))
+    assert json.loads((tmp_path / "a.json").read_text())["min_confidence"] == pytest.approx(0.05)
 
 
 def test_an_accepted_cell_stays_however_unsure_it_was(cells, wait):

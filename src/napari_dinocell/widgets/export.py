@@ -38,12 +38,15 @@ class Shown:
         The latter all 0 where nothing was corrected.
     thresholds : dict
         Of the preview.
+    min_confidence : float
+        That its cells have.
     """
 
     result: Result
     preview: npt.NDArray[np.integer]
     corrected: npt.NDArray[np.integer]
     thresholds: dict[str, Any]
+    min_confidence: float = 0.0
 
 
 def export(ticket: Ticket, shown: Shown, kind: str, path: Path) -> Steps:
@@ -63,7 +66,8 @@ def export(ticket: Ticket, shown: Shown, kind: str, path: Path) -> Steps:
     if kind == "run":
         record = result.prediction.provenance(**shown.thresholds)
         verified = np.unique(shown.corrected[shown.corrected >= corrections.FIRST_VERIFIED])
-        exports.write_json(path, result.provenance | record | {"verified_cells": len(verified)})
+        record |= {"min_confidence": shown.min_confidence, "verified_cells": len(verified)}
+        exports.write_json(path, result.provenance | record)
         return f"Wrote {path.name}."
     # One id space; planes of a stack that were not linked have ids of their own all the same.
     labels = corrections.combine(shown.preview, shown.corrected)
@@ -79,7 +83,7 @@ def export(ticket: Ticket, shown: Shown, kind: str, path: Path) -> Steps:
             f" {count.dropped} outlines beyond pixel 32767 are left out." if count.dropped else ""
         )
     elif kind == "table":
-        exports.write_table(path, measure_stack(result, labels))
+        exports.write_table(path, measure_stack(result, labels, shown))
     return f"Wrote {path.name}.{note}"
 
 

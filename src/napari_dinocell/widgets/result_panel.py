@@ -101,7 +101,7 @@ class ResultPanel(QWidget):
         corrected = np.zeros_like(labels)
         if preview.corrected is not None:
             corrected = np.array(preview.corrected.data)
-        shown = Shown(preview.result, labels, corrected, preview.values())
+        shown = Shown(preview.result, labels, corrected, preview.values(), preview.min_confidence)
         self._writing = Job(lambda ticket: export(ticket, shown, kind, path), self)
         self._writing.step.connect(self.said.emit)
         self._writing.succeeded.connect(self.said.emit)

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from importlib import import_module
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Protocol
 
 import numpy as np
 import numpy.typing as npt
@@ -18,6 +18,24 @@ if TYPE_CHECKING:
 __all__ = ["dense_rows", "measure_plane", "measure_stack"]
 
 Table = dict[str, npt.NDArray[Any]]
+
+
+class Origin(Protocol):
+    """What labels on screen were made of; see `export.Shown`."""
+
+    @property
+    def preview(self) -> npt.NDArray[np.integer]:
+        """Cells of the thresholds."""
+
+    @property
+    def corrected(self) -> npt.NDArray[np.integer]:
+        """Cells of the user."""
+
+    @property
+    def thresholds(self) -> dict[str, Any]:
+        """Of the preview."""
+
+
 _MOST_ROWS = 200_000
 _POSITIONS = {"T": "t", "Z": "z"}
 
@@ -54,16 +72,46 @@ def measure_plane(
     return table
 
 
-def measure_stack(result: Result, labels: npt.NDArray[np.integer]) -> Table:
-    """Table of all planes, with the position of each on T and Z."""
+def measure_stack(result: Result, labels: npt.NDArray[np.integer], shown: Origin) -> Table:
+    """Table of all planes, with the position of each on T and Z.
+
+    Parameters
+    ----------
+    result : Result
+    labels : int array of `result.part.shape`
+        Preview and corrected cells in one id space.
+    shown : Origin
+        What they were made of: adds `verified`, 1 for cells that a person corrected or accepted,
+        and the confidence of the others where the model tells it.
+    """
     prediction = result.prediction
     tables = []
     for plane, index in enumerate(prediction.indices):
-        table = measure_plane(result, plane, plane_view(labels, prediction, plane), None)
+        view = plane_view(labels, prediction, plane)
+        table = measure_plane(result, plane, view, None)
         n = len(table["label"])
         position = {_POSITIONS[axis]: np.full(n, at) for axis, at in index.items()}
-        tables.append({**position, **table})
+        tables.append({**position, **table, **_origins(result, plane, view, shown)})
     return {name: np.concatenate([t[name] for t in tables]) for name in tables[0]}
+
+
+def _origins(result: Result, plane: int, labels: npt.NDArray[np.integer], shown: Origin) -> Table:
+    """Columns that tell where each cell comes from, in the order of increasing labels."""
+    prediction = result.prediction
+    first_verified = import_module("napari_dinocell.core.corrections").FIRST_VERIFIED
+    ids, at = np.unique(labels, return_index=True)
+    at = at[ids > 0]
+    own = plane_view(shown.preview, prediction, plane).ravel()[at]
+    is_verified = plane_view(shown.corrected, prediction, plane).ravel()[at] >= first_verified
+    columns: Table = {"verified": is_verified.astype(np.int32)}
+    coefficients = prediction.model_card.confidence
+    if coefficients:
+        confidence = import_module("napari_dinocell.core.confidence").confidence
+        cut = prediction.cut(plane, **shown.thresholds)
+        known = np.full(max(int(own.max(initial=0)), int(cut.ids.max(initial=0))) + 1, np.nan)
+        known[cut.ids] = confidence(cut, coefficients)
+        columns["confidence"] = np.where(is_verified, np.nan, known[own])
+    return columns
 
 
 def dense_rows(table: Mapping[str, npt.NDArray[Any]]) -> Table | None:
