@@ -8,6 +8,7 @@ import json
 import sys
 from collections.abc import Sequence
 from dataclasses import asdict, dataclass
+from pathlib import Path
 from typing import Annotated, Any
 
 import numpy as np
@@ -19,6 +20,7 @@ from napari_dinocell.core.console import run
 from napari_dinocell.core.device import resolve_device
 from napari_dinocell.core.pretrain import agreement
 from napari_dinocell.core.pretrain.agreement import Interval, bootstrap
+from napari_dinocell.core.pretrain.channel_probe import channel_probe
 from napari_dinocell.core.pretrain.config import DataSettings
 from napari_dinocell.core.pretrain.gallery import Embedded, GalleryTile, embed, read_gallery
 from napari_dinocell.core.pretrain.health import feature_spread, rank_me
@@ -179,6 +181,10 @@ def consistency_command(
     fields: Annotated[int | None, typer.Option(help="So many fields; all by default.")] = None,
     split: Annotated[str, typer.Option(help="held-out or all.")] = "held-out",
     axes: Annotated[str | None, typer.Option(help="Of files that do not name theirs.")] = None,
+    labels: Annotated[
+        Path | None, typer.Option(help="Folder of label images: segment each channel, too.")
+    ] = None,
+    probe_steps: Annotated[int, typer.Option(help="Of the decoder that segments.")] = 300,
     device: Annotated[str, typer.Option(help="auto, cpu, cuda, cuda:n or mps.")] = "auto",
     as_json: Annotated[bool, typer.Option("--json", help="Print the figures as JSON.")] = False,
     debug: Annotated[bool, typer.Option(help="Show the traceback of an error.")] = False,
@@ -202,13 +208,19 @@ def consistency_command(
         left_out=left_out,
     )
     place = resolve_device(device)
-    reports = {}
+    reports, scores = {}, {}
     for name, path in (("backbone", backbone), ("baseline", baseline)):
         if path is not None:
             network = open_backbone(path, encoder).to(place)
             reports[name] = measure(tiles, embed(network, tiles))
+            if labels is not None:
+                scores[name] = channel_probe(
+                    network, chosen, labels, source_settings(settings), place, steps=probe_steps
+                )
     if as_json:
         content = {k: {**asdict(r), "verdict": r.verdict()} for k, r in reports.items()}
+        for name, score in scores.items():
+            content[name]["channel_op_csb"] = score.per_channel
         typer.echo(json.dumps(content, indent=1))
         return
     for name, report in reports.items():
@@ -217,6 +229,8 @@ def consistency_command(
             if isinstance(value, dict):
                 typer.echo(f"  {key:<16} {Interval(**value)}")
         typer.echo(f"  spread {report.spread:.3f}, rank {report.rank:.1f}")
+        if name in scores:
+            typer.echo(f"  {scores[name]}")
         typer.echo(report.verdict())
 
 

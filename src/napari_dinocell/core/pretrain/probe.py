@@ -13,6 +13,7 @@ import math
 import sys
 from collections.abc import Sequence
 from dataclasses import dataclass
+from statistics import fmean
 from typing import Annotated
 
 import torch
@@ -20,6 +21,7 @@ import typer
 
 from napari_dinocell.core.console import run
 from napari_dinocell.core.device import resolve_device
+from napari_dinocell.core.metrics import SetScore
 from napari_dinocell.core.model.card import ModelCard, TargetCard
 from napari_dinocell.core.model.decoder import UNetDecoder, UNetDecoderConfig
 from napari_dinocell.core.model.network import DINOCell
@@ -38,6 +40,7 @@ from napari_dinocell.core.training.tuning import ThresholdGrid, tune_thresholds
 from napari_dinocell.core.training.validation import evaluate, predict_maps
 
 _LIFT, _DIAMETER, _RATE = 0.2, 30.0, 1e-3
+_N_TUNING = 20  # images
 
 
 @dataclass(frozen=True)
@@ -83,6 +86,37 @@ def probe(
     """
     source = DataSettings(source=settings.source, sets=settings.sets)
     training, validation = open_datasets(source)
+    scores = train_and_score(
+        backbone,
+        training,
+        _spread(validation, settings.images),
+        device,
+        steps=settings.steps,
+        batch=settings.batch,
+        crop=crop,
+        seed=seed,
+    )
+    if not scores:
+        raise ValueError(f"No validation image of {settings.source} has a cell to be scored on.")
+    return ProbeResult(
+        op_csb=fmean(score.op_csb for score in scores.values()),
+        ap50=fmean(score.ap50 for score in scores.values()),
+        per_set={name: score.op_csb for name, score in scores.items()},
+    )
+
+
+def train_and_score(
+    backbone: VisionTransformer,
+    training: LabeledDataset,
+    validation: LabeledDataset,
+    device: torch.device,
+    *,
+    steps: int,
+    batch: int,
+    crop: int = 128,
+    seed: int = 0,
+) -> dict[str, SetScore]:
+    """Scores of the validation sets that have cells, by a decoder trained on frozen features."""
     network = _network(backbone, seed).to(device)
     network.freeze_encoder()
     records = CropRecords(
@@ -93,21 +127,17 @@ def probe(
         encoder=network,
         device=device,
     )
-    _train(network, records, settings)
+    _train(network, records, steps, batch)
     card = ModelCard(
         name="probe", architecture=network.architecture, diameter=_DIAMETER,
         target=TargetCard(kind="lifted", lift=_LIFT), peak=0.576, fill=0.13,
     )  # fmt: skip
     segmenter = Segmenter(network, card, device)
-    tuning = predict_maps(segmenter, _spread(training, max(8, settings.images // 2)))
+    tuning = predict_maps(segmenter, _spread(training, _N_TUNING))
     thresholds = tune_thresholds(tuning, ThresholdGrid.for_lift(_LIFT), rounds=1).thresholds
-    cases = predict_maps(segmenter, _spread(validation, settings.images))
-    scores = evaluate(cases, thresholds).scores.sets
-    per_set = {name: s.score.op_csb for name, s in scores.items() if not math.isnan(s.score.op_csb)}
-    if not per_set:
-        raise ValueError(f"No validation image of {settings.source} has a cell to be scored on.")
-    ap50 = sum(scores[name].score.ap50 for name in per_set) / len(per_set)
-    return ProbeResult(sum(per_set.values()) / len(per_set), ap50, per_set)
+    sets = evaluate(predict_maps(segmenter, validation), thresholds).scores.sets
+    scored = {name: result.score for name, result in sets.items()}
+    return {name: score for name, score in scored.items() if not math.isnan(score.op_csb)}
 
 
 def _network(backbone: VisionTransformer, seed: int) -> DINOCell:
@@ -119,17 +149,17 @@ def _network(backbone: VisionTransformer, seed: int) -> DINOCell:
     return DINOCell(backbone, decoder)
 
 
-def _train(network: DINOCell, records: CropRecords, settings: ProbeSettings) -> None:
+def _train(network: DINOCell, records: CropRecords, steps: int, batch_size: int) -> None:
     network.train()
     optimizer = torch.optim.AdamW(network.decoder.parameters(), lr=_RATE, weight_decay=0.01)
-    warmup = min(20, settings.steps)
-    for step in range(settings.steps):
-        first = step * settings.batch
-        batch = records.batch(range(first, first + settings.batch))
+    warmup = min(20, steps)
+    for step in range(steps):
+        first = step * batch_size
+        batch = records.batch(range(first, first + batch_size))
         assert batch.features is not None
         predicted = network.decode(batch.features, batch.image)
         loss = map_loss(predicted, batch.distance, batch.labels, balance=0.5)
-        rate = learning_rate(step, settings.steps, peak=_RATE, final=1e-6, warmup=warmup)
+        rate = learning_rate(step, steps, peak=_RATE, final=1e-6, warmup=warmup)
         for group in optimizer.param_groups:
             group["lr"] = rate
         optimizer.zero_grad(set_to_none=True)
