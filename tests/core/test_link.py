@@ -86,13 +86,14 @@ def test_a_cell_that_is_not_found_for_a_while_keeps_its_id_if_the_gap_allows_it(
     assert id_at(lost, -1, 40, 30) == 3
 
 
-def test_a_cell_in_the_place_of_a_lost_one_is_asked_of_the_last_frame_first():
-    # What is still there goes on; the gap gives the id of a lost cell to nobody else.
-    cell = disc(40, 60, 20)
-    moved = disc(40, 66, 20)
-    frames = movie([cell, disc(40, 100, 10)], [moved], [moved])
-    linked = link(frames, "TYX", "t", gap=3)
-    assert [id_at(linked, time, 40, 66) for time in range(3)] == [1, 1, 1]
+def test_what_the_last_frame_shows_comes_before_what_was_lost_earlier():
+    # The last cell lies as near to the first one of the frame before as to one lost since then.
+    lost, other = disc(40, 30, 15), disc(40, 62, 15)
+    frames = movie([lost, other], [disc(40, 50, 15)], [disc(40, 40, 15)])
+    linked = link(frames, "TYX", "t", gap=1)
+    names = [id_at(linked, 0, 40, 30), id_at(linked, 0, 40, 62)]
+    assert id_at(linked, 1, 40, 50) == id_at(linked, 2, 40, 40) == names[1] != names[0]
+    assert linked.count == 2
 
 
 def spheres(*centers, radius=9, shape=(24, 40, 60)):
