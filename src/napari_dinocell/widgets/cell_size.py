@@ -8,7 +8,7 @@ from typing import Any
 
 from magicgui.widgets import FloatSpinBox
 from qtpy.QtCore import QObject, Signal
-from qtpy.QtWidgets import QAbstractSpinBox, QHBoxLayout, QPushButton, QWidget
+from qtpy.QtWidgets import QBoxLayout, QPushButton, QWidget
 
 from napari_dinocell.widgets.drawing import Sketch, drawn_diameter
 from napari_dinocell.widgets.layers import pixel_size_of
@@ -19,6 +19,7 @@ __all__ = ["AS_IS", "ESTIMATE", "GIVEN", "CellSize"]
 AS_IS, ESTIMATE, GIVEN = "as in training", "estimate", "type or draw"
 
 _MOST = 10000.0
+_ACROSS, _DOWN = QBoxLayout.Direction.LeftToRight, QBoxLayout.Direction.TopToBottom
 
 
 class CellSize(QObject):
@@ -53,8 +54,8 @@ class CellSize(QObject):
         self.circle = _tool("Circle", "Draw a circle around a typical cell; several: the median.")
         self.rows = (
             ("Cell size", self.how.native),
-            ("Diameter", _beside(self.pixels.native, self.microns.native)),
-            ("Measure", _beside(self.line, self.circle)),
+            ("Diameter", _joined(_DOWN, self.pixels.native, self.microns.native)),
+            ("Measure", _joined(_ACROSS, self.line, self.circle)),
         )
         self._sketch = Sketch(viewer, "cell size", parent=self)
         self._image: Any = None
@@ -142,8 +143,6 @@ class CellSize(QObject):
 def _length(name: str, unit: str) -> FloatSpinBox:
     box = FloatSpinBox(min=0.01, max=_MOST, step=1, value=30, tooltip=f"{name}.")
     box.native.setSuffix(unit)
-    # Arrows would leave no room for the unit; the wheel and the arrow keys do the same.
-    box.native.setButtonSymbols(QAbstractSpinBox.ButtonSymbols.NoButtons)
     box.native.setAccessibleName(name)
     return box
 
@@ -155,13 +154,13 @@ def _tool(name: str, tip: str) -> QPushButton:
     return button
 
 
-def _beside(*widgets: QWidget) -> QWidget:
-    row = QWidget()
-    layout = QHBoxLayout(row)
+def _joined(direction: QBoxLayout.Direction, *widgets: QWidget) -> QWidget:
+    field = QWidget()
+    layout = QBoxLayout(direction, field)
     layout.setContentsMargins(0, 0, 0, 0)
     for widget in widgets:
         layout.addWidget(widget, 1)
-    return row
+    return field
 
 
 def _rounded(length: float) -> float:

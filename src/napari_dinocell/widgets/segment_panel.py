@@ -6,6 +6,7 @@ from typing import Any
 
 from qtpy.QtWidgets import QProgressBar, QPushButton, QVBoxLayout, QWidget
 
+from napari_dinocell.widgets.column import Column
 from napari_dinocell.widgets.engine import Engine, Ready, Result
 from napari_dinocell.widgets.form import SegmentForm
 from napari_dinocell.widgets.jobs import Job, Steps, Ticket
@@ -48,9 +49,8 @@ class SegmentPanel(QWidget):
         self.results = ResultPanel(napari_viewer)
         self.results.hide()
         layout = QVBoxLayout(self)
-        for widget in (self.form, self.button, self.bar, self.status, self.results):
-            layout.addWidget(widget)
-        layout.addStretch(1)
+        layout.setContentsMargins(0, 0, 0, 0)
+        layout.addWidget(Column(self.form, self.button, self.bar, self.status, self.results))
         self._connect()
         self._changed()
 

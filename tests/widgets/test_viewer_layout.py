@@ -1,0 +1,45 @@
+"""The panel fits: what is asked shows when it is needed, nothing is cut, and it can be read out."""
+
+import pytest
+from qtpy.QtWidgets import QAbstractButton, QAbstractSlider, QAbstractSpinBox, QComboBox
+from synthetic import discs
+
+from napari_dinocell.widgets.cell_size import GIVEN
+from napari_dinocell.widgets.column import Column
+
+pytestmark = pytest.mark.qt
+
+MICRONS = {"scale": (0.5, 0.5), "units": ("um", "um"), "axis_labels": ("y", "x")}
+
+
+def test_the_panel_grows_with_the_work_and_is_never_cut(make_panel):
+    _, panel = make_panel(discs(), **MICRONS)
+    column = panel.findChild(Column)
+    # Before the first run there is nothing to slide or to correct.
+    assert not panel.results.isVisibleTo(panel)
+    narrow = column.minimumSizeHint().width()
+    panel.form.cell_size.how.value = GIVEN
+    content = column.widget()
+    content.layout().activate()
+    assert column.minimumSizeHint().width() >= content.minimumSizeHint().width() >= 100
+    assert column.minimumSizeHint().width() >= narrow
+    # A low window scrolls: the panel asks for no more than a few lines.
+    assert column.minimumSizeHint().height() < content.minimumSizeHint().height()
+    assert panel.minimumSizeHint().height() < 300
+    column.resize(column.minimumSizeHint())
+    assert content.minimumSizeHint().width() <= column.viewport().width()
+
+
+def test_results_show_after_a_run_and_every_control_has_a_name(segmented):
+    _, panel = segmented(discs(), **MICRONS)
+    assert panel.results.isVisibleTo(panel)
+    for kind in (QComboBox, QAbstractSpinBox, QAbstractSlider, QAbstractButton):
+        for control in panel.findChildren(kind):
+            if not control.isVisibleTo(panel) or control.objectName().startswith("qt_"):
+                continue
+            parent = control.parentWidget()
+            text = getattr(control, "text", str)()
+            named = control.accessibleName() or text or parent.accessibleName()
+            # Parts of a labeled slider are named by the slider.
+            named = named or parent.parentWidget().accessibleName()
+            assert named or "Scroll" in type(control).__name__, control
