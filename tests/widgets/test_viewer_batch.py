@@ -47,7 +47,7 @@ def make_batch(make_napari_viewer_proxy, model, wait):
 
 def run(panel, wait):
     panel.runner.button.click()
-    wait(lambda: panel.runner.job is None, 60)
+    wait(lambda: panel.runner.job is None, 120)
 
 
 def test_a_folder_gives_what_the_command_line_gives(make_batch, images, model, wait, tmp_path):
@@ -103,9 +103,9 @@ def test_cancel_keeps_what_is_finished_and_the_next_run_goes_on(make_batch, tmp_
     panel = make_batch(folder)
     panel.runner.button.click()
     out = tmp_path / "large_cells"
-    wait(lambda: list(out.glob("*_labels.tif")), 60)
+    wait(lambda: list(out.glob("*_labels.tif")), 120)
     panel.runner.button.click()
-    wait(lambda: panel.runner.job is None, 60)
+    wait(lambda: panel.runner.job is None, 120)
     assert panel.runner.status.text() == "Cancelled."
     finished = sorted(out.glob("*_labels.tif"))
     assert 0 < len(finished) < 8

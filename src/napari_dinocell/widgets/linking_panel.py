@@ -127,12 +127,13 @@ class LinkingPanel(QWidget):
             "min_overlap": self.overlap.value() / 100,
             "gap": self.gap.value(),
         }
-        corrected = self._corrected(layer)
+        over = self._corrected(layer)
+        data, corrected = layer.data, None if over is None else over.data
         name, placement = layer.name, Placement.of(layer)
 
         def work(ticket: Ticket) -> Steps:
             yield "Reading …"
-            labels = _combined(layer.data, None if corrected is None else corrected.data)
+            labels = _combined(data, corrected)
             yield "Linking …"
             core = import_module("napari_dinocell.core.link")
             linked = core.link(
