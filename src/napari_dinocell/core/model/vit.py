@@ -180,9 +180,7 @@ class VisionTransformer(nn.Module):
             if coordinates is not None:
                 change = coordinates(index)
                 rotation = self.position.rotation(height, width, self.n_prefix, change)
-            tokens = (
-                block(tokens, rotation) if run is None else run(block, index, tokens, rotation)
-            )
+            tokens = block(tokens, rotation) if run is None else run(block, index, tokens, rotation)
         tokens = self.norm(tokens)
         return Tokens(tokens[:, 0], tokens[:, 1 : self.n_prefix], tokens[:, self.n_prefix :])
 
