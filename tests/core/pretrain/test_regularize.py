@@ -71,6 +71,7 @@ def test_a_largest_scale_of_1_changes_nothing():
 
 
 @pytest.mark.slow
+@pytest.mark.filterwarnings("ignore")  # the compiler warns about itself
 def test_compiled_branches_give_the_same_result():
     plain = tokens(BlockRunning()).patches
     torch.testing.assert_close(tokens(BlockRunning(compiled=True)).patches, plain)

@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 import torch
 
-from napari_dinocell.core.pretrain.batches import Batch, ViewDrawing, channel_groups
+from napari_dinocell.core.pretrain.batches import Batch, MaskDrawing, ViewDrawing, channel_groups
 from napari_dinocell.core.pretrain.channels import ChannelGroup
 from napari_dinocell.core.pretrain.health import target_health
 from napari_dinocell.core.pretrain.regularize import BlockRunning
@@ -31,7 +31,10 @@ def make_batch(config, numbers=range(4)):
         tiles.append(tile)
         views.append(drawn)
     ids = tuple(f"field {n}" for n in numbers)
-    return Batch(torch.from_numpy(np.stack(tiles)), tuple(views), tuple(numbers), ids)
+    masks, visible = MaskDrawing(config)(numbers)
+    return Batch(
+        torch.from_numpy(np.stack(tiles)), tuple(views), masks, visible, tuple(numbers), ids
+    )
 
 
 def step(config, batch, *, frozen=False, number=3):
@@ -68,19 +71,19 @@ def test_targets_of_parts_are_balanced_over_the_whole_step(configured):
     config = configured(*CALM, "micro_batch=2", "loss.koleo_group=2")
     batch = make_batch(config)
     _, targets, *_ = step(config, batch)
-    alone = Batch(batch.tiles[:2], batch.views[:2], batch.numbers[:2], batch.ids[:2])
-    _, (half,), *_ = step(configured(*CALM, "loss.koleo_group=2"), alone)
+    alone = configured(*CALM, "loss.koleo_group=2")
+    _, (half,), *_ = step(alone, make_batch(alone, range(2)))
     assert not torch.allclose(targets[0].dino, half.dino, atol=1e-4)
 
 
 def test_masks_belong_to_a_sample_wherever_it_is_computed(configured):
-    config = configured()
-    options = {"seed": 0, "step": 5, "patch": 8, "global_batch": 8}
-    (whole,) = micro_batches(make_batch(config, range(8)), 0, config.loss, **options)
-    (half,) = micro_batches(make_batch(config, range(4, 8)), 0, config.loss, **options)
-    masks = whole.masks.view(2, 8, -1)[:, 4:]
-    assert torch.equal(half.masks.view(2, 4, -1), masks)
+    config = configured("batch=8")
+    (whole,) = micro_batches(make_batch(config, range(40, 48)), 0)
+    (half,) = micro_batches(make_batch(config, range(44, 48)), 0)
+    (later,) = micro_batches(make_batch(config, range(52, 56)), 0)
+    assert torch.equal(half.masks.view(2, 4, -1), whole.masks.view(2, 8, -1)[:, 4:])
     assert torch.equal(half.chosen.view(2, 4, -1), whole.chosen.view(2, 8, -1)[:, 4:])
+    assert not torch.equal(half.masks, later.masks)
     assert whole.masks.any(dim=1).sum() == 8  # half of 16 global crops
     assert torch.equal(half.crops.globals, whole.crops.globals[:, 4:])
 

@@ -13,6 +13,8 @@ from torch import Tensor
 from napari_dinocell.core.pretrain.augment import PhotometryRanges
 from napari_dinocell.core.pretrain.channels import ChannelGroup
 from napari_dinocell.core.pretrain.config import SSLConfig
+from napari_dinocell.core.pretrain.masks import block_masks, with_visible
+from napari_dinocell.core.pretrain.network import ENCODERS
 from napari_dinocell.core.pretrain.strategies import make_strategy
 from napari_dinocell.core.pretrain.views import CropRanges, SampleViews, draw_views
 from napari_dinocell.core.stream.processes import ProcessStream
@@ -31,6 +33,10 @@ class Batch:
     tiles : (B, C, Y, X) float32 tensor
         On the device; samples with fewer channels are padded with 0.
     views : tuple of B SampleViews
+    masks : (G, B, N) bool tensor
+        Patches of the global crops that the student does not see.
+    visible : (G, B, N) bool tensor or None
+        Patches that may have a cross-channel target: the masked ones and as many others.
     numbers : tuple of B int
         Of the samples, in the run.
     ids : tuple of B str
@@ -39,6 +45,8 @@ class Batch:
 
     tiles: Tensor
     views: tuple[SampleViews, ...]
+    masks: Tensor
+    visible: Tensor | None
     numbers: tuple[int, ...]
     ids: tuple[str, ...]
 
@@ -80,6 +88,42 @@ class ViewDrawing:
         return sample, views
 
 
+class MaskDrawing:
+    """Draws the masks of a step, keyed by the place of a sample in the global batch.
+
+    So they do not depend on the number of processes.
+    """
+
+    def __init__(self, config: SSLConfig) -> None:
+        self._losses, self._seed, self._batch = config.loss, config.seed, config.batch
+        self._n_global = make_strategy(config.views.strategy).n_global
+        self._side = config.views.global_size // ENCODERS[config.model.encoder].patch
+
+    def __call__(self, numbers: Sequence[int]) -> tuple[Tensor, Tensor | None]:
+        """`masks` and `visible` of a `Batch`, for samples of one step."""
+        losses, side = self._losses, self._side
+        step = numbers[0] // self._batch
+        slots = [number % self._batch for number in numbers]
+        crops = [g * self._batch + slot for g in range(self._n_global) for slot in slots]
+        masks = block_masks(
+            self._seed,
+            step,
+            self._n_global * self._batch,
+            (side, side),
+            crops=crops,
+            share=losses.mask_share,
+            ratio=losses.mask_ratio,
+            min_block=losses.min_block,
+        )
+        shape = self._n_global, len(numbers), side * side
+        if not losses.cross:
+            return torch.from_numpy(masks).view(shape), None
+        # A whole crop has as many targets as the average masked one has masked patches.
+        n_if_whole = int(sum(losses.mask_ratio) / 2 * side * side)
+        visible = with_visible(masks, self._seed, step, crops=crops, n_if_whole=n_if_whole)
+        return torch.from_numpy(masks).view(shape), torch.from_numpy(visible).view(shape)
+
+
 def channel_groups(
     channels: Sequence[str], kinds: Sequence[str], joint: Sequence[Sequence[str]] = ()
 ) -> tuple[ChannelGroup, ...]:
@@ -115,8 +159,9 @@ class Batches:
         By the step, so far.
     """
 
-    def __init__(self, stream: Stream, device: torch.device) -> None:
+    def __init__(self, stream: Stream, device: torch.device, config: SSLConfig) -> None:
         self._stream, self._device = stream, device
+        self._masks = MaskDrawing(config)
         self._pool = ThreadPoolExecutor(1, "batch")
         self._next: Future[tuple[Batch, dict[str, Any]]] | None = None
         self._state = stream.state_dict()
@@ -153,10 +198,14 @@ class Batches:
         on_host = torch.from_numpy(tiles)
         if self._device.type == "cuda":  # a copy from pinned memory does not stop the device
             on_host = on_host.pin_memory()
+        numbers = tuple(sample.number for sample in samples)
+        masks, visible = self._masks(numbers)
         batch = Batch(
             on_host.to(self._device, non_blocking=True),
             tuple(views for _, views in drawn),
-            tuple(sample.number for sample in samples),
+            masks.to(self._device),
+            None if visible is None else visible.to(self._device),
+            numbers,
             tuple(sample.id for sample in samples),
         )
         return batch, state

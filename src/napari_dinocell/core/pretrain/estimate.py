@@ -110,7 +110,7 @@ def estimate(config: SSLConfig) -> Estimate:
     device = resolve_device(config.device)
     field_mb, rate = _measure_reading(config)
     run = prepare(config, World(0, 1, 0), device)
-    batches = Batches(run.stream, device)
+    batches = Batches(run.stream, device, config)
     try:
         batch = next(batches)
     finally:
@@ -118,7 +118,11 @@ def estimate(config: SSLConfig) -> Estimate:
     if device.type == "cpu":
         n = min(_N_TILES_ON_CPU, config.batch)
         batch = replace(
-            batch, tiles=batch.tiles[:n], views=batch.views[:n], numbers=batch.numbers[:n]
+            batch,
+            tiles=batch.tiles[:n],
+            views=batch.views[:n],
+            masks=batch.masks[:, :n],
+            visible=None if batch.visible is None else batch.visible[:, :n],
         )
         run.config = config.model_copy(update={"micro_batch": 0})
     seconds = _measure_steps(run, batch) * config.batch / len(batch.views)

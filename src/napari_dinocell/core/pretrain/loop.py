@@ -53,7 +53,7 @@ def pretrain(config: SSLConfig) -> Path:
         state = checkpoint.load(config.resume, Path(config.out))
         if state is not None:
             run.load_state(state)
-        batches = Batches(run.stream, run.device)
+        batches = Batches(run.stream, run.device, config)
         with Monitor(run) as monitor:
             try:
                 return _run(run, batches, monitor, stopped)

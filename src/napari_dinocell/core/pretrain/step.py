@@ -155,15 +155,7 @@ def forward_backward(
     dtype : torch.dtype
         Of the forward passes; losses and targets are float32.
     """
-    parts = micro_batches(
-        batch,
-        config.micro_batch,
-        config.loss,
-        seed=config.seed,
-        step=step,
-        patch=teacher.backbone.config.patch,
-        global_batch=config.batch,
-    )
+    parts = micro_batches(batch, config.micro_batch)
     targets = teacher_targets(
         teacher, parts, temperature, n_iterations=config.teacher.iterations, dtype=dtype
     )

@@ -7,13 +7,10 @@ all micro-batches first, and the targets of a step do not depend on how it is cu
 from collections.abc import Sequence
 from dataclasses import dataclass
 
-import numpy as np
 import torch
 from torch import Tensor
 
 from napari_dinocell.core.pretrain.batches import Batch
-from napari_dinocell.core.pretrain.config import LossSettings
-from napari_dinocell.core.pretrain.masks import block_masks, with_visible
 from napari_dinocell.core.pretrain.network import SelfSupervisedNetwork
 from napari_dinocell.core.pretrain.sinkhorn import sinkhorn_knopp
 from napari_dinocell.core.pretrain.views import Crops, render_views
@@ -61,53 +58,22 @@ class Targets:
     cross: Tensor | None
 
 
-def micro_batches(
-    batch: Batch,
-    size: int,
-    losses: LossSettings,
-    *,
-    seed: int,
-    step: int,
-    patch: int,
-    global_batch: int,
-) -> list[MicroBatch]:
-    """Render a batch in parts of `size` samples (0: in one).
-
-    Masks are keyed by the place of a sample in the global batch, so that they do not depend on the
-    number of processes.
-    """
+def micro_batches(batch: Batch, size: int) -> list[MicroBatch]:
+    """Render a batch in parts of `size` samples (0: in one)."""
     n, size = len(batch.views), size or len(batch.views)
     if n % size:
         raise ValueError(
             f"A process has {n} tiles per step, which cannot be cut into parts of {size}; change "
             "batch or micro_batch."
         )
-    n_global = len(batch.views[0].globals)
-    side = batch.views[0].globals[0].geometry.size // patch
     parts = []
     for start in range(0, n, size):
         rows = slice(start, start + size)
-        slots = np.array(batch.numbers[rows]) % global_batch
-        indices = [int(g * global_batch + slot) for g in range(n_global) for slot in slots]
-        masks = block_masks(
-            seed,
-            step,
-            n_global * global_batch,
-            (side, side),
-            crops=indices,
-            share=losses.mask_share,
-            ratio=losses.mask_ratio,
-            min_block=losses.min_block,
-        )
         crops = render_views(batch.tiles[rows], batch.views[rows])
-        device = batch.tiles.device
         chosen = None
-        if crops.has_answer is not None:
-            # A whole crop has as many targets as the average masked one has masked patches.
-            n_if_whole = int(sum(losses.mask_ratio) / 2 * side * side)
-            visible = with_visible(masks, seed, step, crops=indices, n_if_whole=n_if_whole)
-            chosen = torch.from_numpy(visible).to(device) & crops.has_answer.flatten()[:, None]
-        parts.append(MicroBatch(crops, torch.from_numpy(masks).to(device), chosen))
+        if batch.visible is not None and crops.has_answer is not None:
+            chosen = batch.visible[:, rows].flatten(0, 1) & crops.has_answer.flatten()[:, None]
+        parts.append(MicroBatch(crops, batch.masks[:, rows].flatten(0, 1), chosen))
     return parts
 
 
