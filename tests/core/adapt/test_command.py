@@ -20,8 +20,8 @@ from napari_dinocell.core.segmenter import Segmenter
 
 from .specimens import BRIGHT, DIM, discs, lattice
 
-QUICK = ["--epochs", "12", "--learning-rate", "0.003", "--feature-seconds", "60", "--seconds", "60"]
-QUICK += ["--device", "cpu"]
+QUICK = ["--epochs", "8", "--learning-rate", "0.003", "--device", "cpu"]
+QUICK += ["--feature-seconds", "600", "--seconds", "600"]
 
 
 @pytest.fixture(autouse=True)
@@ -111,7 +111,7 @@ def test_a_project_takes_its_model_up(files, capsys):
 
 def test_ctrl_c_keeps_the_best_so_far(files):
     words = [sys.executable, "-m", "napari_dinocell.core.adapt"]
-    words += arguments(files, "--epochs", "100000", "--seconds", "120", "--unverified")
+    words += arguments(files, "--epochs", "100000", "--unverified")
     two = tifffile.imread(files / "partial.tif")
     two[two > np.unique(two)[2]] = 0
     tifffile.imwrite(files / "partial.tif", two)

@@ -82,7 +82,7 @@ def adapt_command(
     epochs: Annotated[int, typer.Option(min=1, help="At most.", rich_help_panel=_TRAINING)] = 50,
     learning_rate: Annotated[
         float, typer.Option(min=1e-8, max=1.0, help="Of AdamW.", rich_help_panel=_TRAINING)
-    ] = 1e-3,
+    ] = 3e-4,
     seconds: Annotated[
         float, typer.Option(min=0.1, help="Box of the training.", rich_help_panel=_TRAINING)
     ] = 25.0,

@@ -1,4 +1,4 @@
-"""Train with parts of the evidence held out, then on all of it for as long as did best."""
+"""Train with parts of the evidence held out, then on all of it."""
 
 from __future__ import annotations
 
@@ -26,6 +26,7 @@ from napari_dinocell.core.model.network import DINOCell
 from napari_dinocell.core.model.store import State
 
 _MOST_STEPS = 6  # between two looks at the held-out cells
+_SINGLE = 0.75  # part of the time for the training with a single held-out part
 
 
 @dataclass(frozen=True, eq=False)
@@ -63,7 +64,11 @@ def crossfit(
     cancel: Cancel | None = None,
     watch: Watch | None = None,
 ) -> Trained:
-    """Find out on held-out parts for how many steps training helps; then use everything.
+    """Find out on held-out parts for how long training helps; then use everything.
+
+    With several parts, everything is trained on for as many steps as did best. With a single part
+    the best weights go on from there, on everything, for a quarter of their steps: most of the time
+    then serves the weights that are kept.
 
     Parameters
     ----------
@@ -74,7 +79,7 @@ def crossfit(
         See `held_out`.
     recipe : Recipe
     seconds : float
-        Of all trainings together; each gets its share.
+        Of all trainings together.
     cancel, watch : callables, optional
 
     Notes
@@ -98,23 +103,23 @@ def crossfit(
     def is_cancelled() -> bool:
         return cancel is not None and cancel()
 
-    def run(held: frozenset[Unit], steps: int, left: int) -> Fitted:
-        """Train on all but `held`; `left` trainings, this one included, share what time is left."""
+    def run(held: frozenset[Unit], steps: int, stop: float, start: State | None = None) -> Fitted:
+        """Train on all but `held` until the part `stop` of the time is over."""
         training = evidence.training(everything - held)
         held_samples = evidence.held_out(held) if held else []
         spent = time.perf_counter() - started
-        number = len(fits)
+        begun = spent / seconds
 
         def report(curve: Curve, done: float) -> None:
             if watch is not None:
-                watch(curve, (number + done) / (number + left))
+                watch(curve, min(begun + done * max(stop - begun, 0.0), 1.0))
 
         return fit(
-            network,
+            network if start is None else with_decoder(network, start),
             training,
             held_samples,
-            recipe,
-            seconds=max((seconds - spent) / left, 0.01),
+            recipe if start is None else recipe.model_copy(update={"start": "warm"}),
+            seconds=max(stop * seconds - spent, 0.01),
             steps=steps,
             check_every=check_every,
             cancel=cancel,
@@ -122,26 +127,31 @@ def crossfit(
         )
 
     most = recipe.epochs * epoch
-    for number, part in enumerate(parts):
-        if is_cancelled():
-            break
-        fits.append((part, run(part, most, len(parts) + 1 - number)))
-    folds = [one.curve for _, one in fits]
     if not parts:
-        final = run(frozenset(), most, 1)
+        final = run(frozenset(), most, 1.0)
         if final.curve.steps[-1] == 0:
             raise Cancelled
         maps = decode(with_decoder(network, final.state), evidence.patches_of(everything))
-        return Trained(final.state, [(everything, maps)], False, is_cancelled(), folds, final.curve)
+        return Trained(final.state, [(everything, maps)], False, is_cancelled(), [], final.curve)
+    is_single = len(parts) == 1
+    for number, part in enumerate(parts, start=1):
+        if is_cancelled():
+            break
+        fits.append((part, run(part, most, _SINGLE if is_single else number / (len(parts) + 1))))
     if not fits:
         raise Cancelled
+    folds = [one.curve for _, one in fits]
     part, best_fit = max(fits, key=lambda one: _gain(one[1].curve))
     if not is_cancelled():
         check = _best_check(folds)
         held_maps = [(held, one.maps[check]) for held, one in fits]
-        if folds[0].steps[check] == 0:
-            return Trained(fits[0][1].state, held_maps, True, False, folds, None)
-        last = run(frozenset(), folds[0].steps[check], 1)
+        steps = folds[0].steps[check]
+        if steps == 0:
+            return Trained(best_fit.state, held_maps, True, False, folds, None)
+        if is_single:
+            last = run(frozenset(), max(1, steps // 4), 1.0, best_fit.state)
+        else:
+            last = run(frozenset(), steps, 1.0)
         if not is_cancelled():
             return Trained(last.state, held_maps, True, False, folds, last.curve)
     best = int(np.argmin(best_fit.curve.held_out))

@@ -39,9 +39,11 @@ class Recipe(BaseModel):
     """From the base's decoder, or from fresh weights."""
     epochs: int = Field(default=50, ge=1)
     """At most; an epoch sees every patch once."""
-    learning_rate: float = Field(default=1e-3, gt=0)
+    learning_rate: float = Field(default=3e-4, gt=0, le=1)
+    """Of AdamW. Ten times as much makes `vits8` diverge."""
     weight_decay: float = Field(default=0.01, ge=0)
-    batch: int = Field(default=4, ge=1)
+    batch: int = Field(default=2, ge=1)
+    """Patches per step. A CPU gains nothing from more, and makes fewer steps in its time."""
     pull: float = Field(default=1.0, ge=0)
     """Weight of the one-sided pull that keeps unlabeled cells."""
     seed: int = 0

@@ -62,7 +62,7 @@ class Training:
 
     start: str = "warm"
     epochs: int = 50
-    learning_rate: float = 1e-3
+    learning_rate: float = 3e-4
     seed: int = 0
     seconds: float = 25.0
     feature_seconds: float = 25.0

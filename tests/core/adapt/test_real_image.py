@@ -1,0 +1,58 @@
+"""The bundled model on a real image of which a tenth of the cells are annotated."""
+
+import os
+from pathlib import Path
+
+import imageio.v3 as imageio
+import numpy as np
+import pytest
+
+from napari_dinocell.core.adapt import Example, Limits, Recipe, adapt
+from napari_dinocell.core.images import Image
+from napari_dinocell.core.overlaps import overlap_table
+from napari_dinocell.core.segmenter import Segmenter
+
+pytestmark = [
+    pytest.mark.shared,
+    pytest.mark.slow,
+    pytest.mark.skipif(
+        "DINOCELL_DATA" not in os.environ, reason="DINOCELL_DATA names no data folder"
+    ),
+]
+
+
+def recall(labels, predicted, ids):
+    table = overlap_table(labels, predicted)
+    best = np.zeros(len(table.true_ids))
+    np.maximum.at(best, table.rows, table.ious)
+    return (best > 0.5)[np.isin(table.true_ids, ids)].mean()
+
+
+def test_unlabeled_cells_of_a_real_image_are_not_suppressed():
+    folder = Path(os.environ["DINOCELL_DATA"]) / "ctc_fluo" / "test"
+    stem = sorted(path.stem for path in (folder / "images").glob("hela*"))[0]
+    plane, labels = (
+        np.asarray(imageio.imread(folder / kind / f"{stem}.png"))[:256, :256]
+        for kind in ("images", "labels")
+    )
+    labels = labels.astype(np.int32)
+    ids = np.unique(labels)[1:]
+    annotated = np.random.default_rng(0).choice(ids, max(3, len(ids) // 10), replace=False)
+    others = np.setdiff1d(ids, annotated)
+    before = Segmenter.from_pretrained("vits8", "cpu").predict(plane)
+    example = Example(
+        Image(plane, "YX"),
+        np.where(np.isin(labels, annotated), labels, 0),
+        intensity=before.ranges[0],
+        scale=before.scale,
+    )
+    adapted = adapt(
+        "vits8",
+        [example],
+        recipe=Recipe(epochs=8),
+        limits=Limits(feature_seconds=600, training_seconds=600, n_views=1),
+        device="cpu",
+    )
+    assert adapted.report.verdict == "better", adapted.report.sentence()
+    after = adapted.segmenter("cpu").predict(plane)
+    assert recall(labels, after.labels(), others) >= recall(labels, before.labels(), others)
