@@ -18,7 +18,7 @@ ADDRESS = f"s3://public/{KEY}"
 @pytest.fixture
 def store(s3_server, proxy) -> S3Store:
     s3_server.client().put_object(Bucket="public", Key=KEY, Body=BODY)
-    return S3Store(S3Settings(endpoint_url=proxy.url, read_timeout_s=0.5, connect_timeout_s=0.5))
+    return S3Store(S3Settings(endpoint_url=proxy.url, read_timeout_s=2.0, connect_timeout_s=2.0))
 
 
 def test_an_object_is_read_anonymously_also_with_a_space_in_its_key(store):

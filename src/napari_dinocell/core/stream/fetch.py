@@ -6,9 +6,10 @@ that are damaged are all tried again, after a pause drawn evenly from 0 to a bou
 """
 
 import logging
+import math
 import random
 import time
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from threading import Event, Lock
 from typing import Any, NoReturn
 
@@ -23,6 +24,7 @@ from .decode import DamagedError, PlaneChecks, decode
 from .stores import BUSY, DENIED, FetchError, Store
 
 _log = logging.getLogger(__name__)
+_SILENT_S = 30.0  # without an answer, before that is logged, and again
 
 
 @dataclass(frozen=True)
@@ -32,8 +34,8 @@ class RetryPolicy:
     Attributes
     ----------
     n_tries : int
-        After so many an object counts as broken, if the store answers other requests meanwhile.
-        That the store asks to slow down is not counted.
+        After so many an object counts as broken. Only those count between which the store has
+        answered other requests, and not those in which it asks to slow down.
     n_damaged : int
         The same for bytes that arrived but are no image.
     base_s, cap_s : float
@@ -76,6 +78,21 @@ class BrokenObjectError(Exception):
         self.kind = kind
 
 
+@dataclass
+class _Trial:
+    """How it went for one object so far.
+
+    A failure is held against the object only if the store answered somebody since the failure
+    before: all requests fail while a store restarts.
+    """
+
+    n_tries: int = 0
+    n_held: int = 0
+    n_damaged: int = 0
+    begin: float = field(default_factory=time.monotonic)
+    failed: float = field(default_factory=time.monotonic)
+
+
 class Fetcher:
     """Planes of objects, for any number of threads.
 
@@ -104,8 +121,9 @@ class Fetcher:
         self._jitter = random.Random()  # pauses need no seed: no sample depends on them
         self._stopped = Event()
         self._health = Lock()
-        self._last_success = -1.0
+        self._last_success = -math.inf
         self._good_address = ""
+        self._warned = -math.inf
 
     def stop(self) -> None:
         """Make every fetch that waits or starts from now on end with StreamError."""
@@ -124,8 +142,7 @@ class Fetcher:
         cached = None if is_zarr(address) else self._from_cache(address)
         if cached is not None:
             return cached
-        begin, n_failed, n_damaged, attempt = time.monotonic(), 0, 0, 0
-        since = begin
+        trial = _Trial()
         while True:
             if self._stopped.is_set():
                 raise StreamError("Streaming was stopped.")
@@ -135,19 +152,16 @@ class Fetcher:
                 self.counters.add(f"errors/{error.kind}")
                 if error.is_permanent:
                     self._give_up(error)
-                n_failed += error.kind != BUSY  # which says nothing about the object
-                is_late = time.monotonic() - begin > self._policy.patience_s
-                if n_failed >= self._policy.n_tries or is_late:
-                    self._give_up_or_wait(error, begin, since)
-                    # The store was down: what failed meanwhile is not held against the object.
-                    n_failed, since = 0, time.monotonic()
+                self._judge(trial, error)
             except DamagedError as error:
                 self.counters.add(f"errors/{error.kind}")
-                n_damaged += 1
-                if n_damaged >= self._policy.n_damaged:
+                trial.n_damaged += 1
+                if trial.n_damaged >= self._policy.n_damaged:
                     raise BrokenObjectError(error.kind, str(error)) from error
-            attempt += 1
-            self._pause(attempt)
+            trial.n_tries += 1
+            self._pause(trial.n_tries)
+            if self._last_success < trial.failed and self._good_address:
+                self._is_up()
 
     def _from_cache(self, address: str) -> NDArray[Any] | None:
         if self._cache is None:
@@ -198,27 +212,33 @@ class Fetcher:
             ) from error
         raise BrokenObjectError(error.kind, str(error)) from error
 
-    def _give_up_or_wait(self, error: FetchError, begin: float, since: float) -> None:
+    def _judge(self, trial: "_Trial", error: FetchError) -> None:
         """Tell a broken object from a store that is down: the first is given up, not the second."""
+        now = time.monotonic()
         with self._health:
-            has_answered, is_new = self._last_success > since, not self._good_address
-        if is_new:
+            last_success, is_new = self._last_success, not self._good_address
+        if error.kind != BUSY and last_success > trial.failed:
+            trial.n_held += 1
+        trial.failed = now
+        if trial.n_held >= self._policy.n_tries:
+            raise BrokenObjectError(error.kind, str(error)) from error
+        if is_new and error.kind != BUSY and trial.n_tries + 1 >= self._policy.n_tries:
             raise StreamError(
                 f"Nothing could be read so far; the last error was {error.kind}: {error}. Check "
                 "address, endpoint, credentials and network."
             ) from error
-        if error.kind != BUSY and (has_answered or self._is_up()):
-            raise BrokenObjectError(error.kind, str(error)) from error
-        waited = time.monotonic() - begin
-        if waited > self._policy.patience_s:
+        silent = now - max(trial.begin, last_success)
+        if silent > self._policy.patience_s:
             raise StreamError(
-                f"The store has not answered for {waited:.0f} s ({error.kind}: {error}); the run "
+                f"The store has not answered for {silent:.0f} s ({error.kind}: {error}); the run "
                 "stops here and can go on from its last checkpoint."
             ) from error
-        _log.warning("No answer for %.0f s (%s); waiting for the store.", waited, error.kind)
+        if silent > _SILENT_S and now - self._warned > _SILENT_S:
+            self._warned = now
+            _log.warning("No answer for %.0f s (%s); waiting for the store.", silent, error.kind)
 
     def _is_up(self) -> bool:
-        """Ask once for something that could be read before."""
+        """Ask once for something that could be read before; True if it came."""
         try:
             self.counters.add("requests")
             self._store.get(self._good_address)
