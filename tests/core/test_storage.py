@@ -1,11 +1,15 @@
 import io
 import subprocess
 import sys
+import threading
+from http.server import BaseHTTPRequestHandler, HTTPServer
 
 import boto3
 import numpy as np
 import pytest
 import tifffile
+from botocore import UNSIGNED
+from botocore.config import Config
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from moto import mock_aws
@@ -120,3 +124,31 @@ def test_names_that_differ_by_a_number_are_sorted_by_it(numbers):
 def test_names_of_any_form_have_an_order():
     ordered = ["", "1", "1a", "a", "a01", "a1", "a1b", "b", "²"]
     assert sorted(["b", "²", "a1b", "1a", "", "a1", "a01", "1", "a"], key=natural_key) == ordered
+
+
+class _CutsShort(BaseHTTPRequestHandler):
+    """Announces 100 bytes and hangs up after 50."""
+
+    def do_GET(self):
+        self.send_response(200)
+        self.send_header("Content-Length", "100")
+        self.end_headers()
+        self.wfile.write(bytes(50))
+
+    def log_message(self, *words):
+        pass
+
+
+def test_an_object_whose_transfer_breaks_off_is_an_error_and_no_shorter_object():
+    with HTTPServer(("127.0.0.1", 0), _CutsShort) as server:
+        threading.Thread(target=server.serve_forever, daemon=True).start()
+        client = boto3.client(
+            "s3",
+            endpoint_url=f"http://127.0.0.1:{server.server_port}",
+            region_name="us-east-1",
+            config=Config(signature_version=UNSIGNED),
+        )
+        with pytest.raises(ImageFileError, match=r"s3://bucket/a\.tif cannot be read"):
+            S3File("s3://bucket/a.tif", client).read()
+        client.close()
+        server.shutdown()

@@ -128,10 +128,18 @@ class S3File:
         wanted = {}
         if start or length is not None:
             wanted["Range"] = f"bytes={start}-{'' if length is None else start + length - 1}"
+        from botocore.exceptions import BotoCoreError  # noqa: PLC0415  optional extra
+
         try:
             answer = self._client.get_object(Bucket=self._bucket, Key=self._key, **wanted)
-            with answer["Body"] as body:
+            # Not `with`: that hands out the stream below, which checks neither length nor checksum.
+            body = answer["Body"]
+            try:
                 data: bytes = body.read()
+            finally:
+                body.close()
+        except BotoCoreError as error:
+            raise ImageFileError(f"{self} cannot be read: {error}") from error
         except self._client.exceptions.ClientError as error:
             code = error.response["Error"]["Code"]
             if code == "NoSuchKey":
