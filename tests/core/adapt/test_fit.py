@@ -154,5 +154,5 @@ def test_training_ends_when_it_is_told_to_and_when_time_is_over(small_base):
     )
     assert fitted.curve.steps == [0, 2, 4]
     assert told == sorted(told)
-    short = run(small_base, evidence, steps=1000, seconds=1e-6, check_every=1)
-    assert short.curve.steps == [0, 1], "one step is always made"
+    short = run(small_base, evidence, steps=1000, seconds=1e-6, check_every=5)
+    assert short.curve.steps == [0, 1], "one step is always made, and looked at"

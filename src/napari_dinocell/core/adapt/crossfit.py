@@ -164,7 +164,10 @@ def _gain(curve: Curve) -> float:
 
 
 def _best_check(curves: Sequence[Curve]) -> int:
-    """Check with the lowest held-out loss over all trainings, among those that all came to."""
+    """Check with the lowest held-out loss over all trainings, among those that all came to.
+
+    The last check of a training that ran out of time came a few steps early, which is neglected.
+    """
     n_checks = min(len(curve.held_out) for curve in curves)
     losses = np.array([curve.held_out[:n_checks] for curve in curves])
     return int(np.argmin((losses / np.maximum(losses[:, :1], 1e-9)).mean(axis=0)))

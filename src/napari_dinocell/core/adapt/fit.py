@@ -175,10 +175,11 @@ def fit(
         losses.append(loss.item())
         slowest = max(slowest, time.perf_counter() - start)
         if step % check_every == 0:
-            if check(step, losses):
-                break
+            is_over = check(step, losses)
             losses.clear()
-    if losses and not held_out:
+            if is_over:
+                break
+    if losses:  # a slow computer may not have come to a single check
         check(curve.steps[-1] + len(losses), losses)
     return fitted
 
