@@ -79,7 +79,9 @@ class S3Server:
         program = weed_binary()
         assert program is not None
         command = [program, "server", f"-dir={self._folder / 'data'}", "-ip=127.0.0.1", "-s3"]
-        command += ["-ip.bind=127.0.0.1", "-s3.iam=false", "-volume.max=20", "-s3.port.iceberg=0"]
+        command += ["-ip.bind=127.0.0.1", "-s3.iam=false", "-volume.max=20"]
+        # Listeners at fixed ports, which a second server could not have.
+        command += ["-s3.port.iceberg=0", "-s3.port.lance=0"]
         # The default lets a restarted server wait 10 s for other masters, of which there are none.
         command += ["-master.electionTimeout=300ms", "-master.heartbeatInterval=50ms"]
         command += [f"-s3.config={self._folder / 'accounts.json'}", "-master.volumeSizeLimitMB=64"]
