@@ -1,6 +1,6 @@
 """The built wheel, installed in a folder of its own, holds all that napari asks a plugin for."""
 
-import importlib.util
+import importlib.metadata
 import os
 import subprocess
 import sys
@@ -48,7 +48,7 @@ def test_every_command_of_the_manifest_can_be_imported_from_the_wheel(tmp_path, 
     if why_not:
         pytest.skip(why_not)
     for name in ("hatchling", "pip"):
-        if importlib.util.find_spec(name) is None:
+        if not any(importlib.metadata.distributions(name=name)):
             pytest.skip(f"{name} is not installed: make test installs it.")
     pip = [sys.executable, "-m", "pip", "--disable-pip-version-check"]
     build = ["wheel", str(ROOT), "--no-deps", "--no-build-isolation", "--quiet"]
