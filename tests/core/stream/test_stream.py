@@ -243,8 +243,9 @@ def test_fields_with_other_numbers_of_channels_come_in_one_batch(tmp_path, opene
 def test_a_field_is_fetched_once_for_all_its_tiles(manifest, opened):
     stream = opened(manifest, threads=Threads(look_ahead_bytes=1))
     take(stream, 20)
-    # Two channels for each of N fields, twice for those that an epoch's end cuts in two.
-    assert 2 * N <= stream.counters["requests"] <= 2 * N * 2
+    # Two channels for each of N fields, twice for those that an epoch's end cuts in two, and what
+    # the threads have begun beyond the last step; a request for every tile would be 8 * N.
+    assert 2 * N <= stream.counters["requests"] <= 2 * N * 2.5
     assert stream.counters["seconds_waited"] > 0
     assert stream.counters["fields"] >= N
 
