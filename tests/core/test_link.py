@@ -9,7 +9,7 @@ from hypothesis import strategies as st
 from hypothesis.extra.numpy import arrays
 
 from napari_dinocell.core.errors import Cancelled
-from napari_dinocell.core.link import Linker, link
+from napari_dinocell.core.link import LINKS, Linker, check_link, link
 
 SHAPE = (7, 9)
 PLANES = arrays(np.int32, SHAPE, elements=st.integers(0, 6))
@@ -213,6 +213,20 @@ def test_only_the_last_frames_are_held():
 def test_what_cannot_be_linked_is_refused_in_a_sentence(labels, axes, along, options, part):
     with pytest.raises(ValueError, match=part):
         link(labels, axes, along, **options)
+
+
+@pytest.mark.parametrize("axes", ["YX", "ZYX", "TYX", "TZYX", "YXT", "CYX", "TZCYX"])
+@pytest.mark.parametrize("along", [*LINKS, "x"])
+def test_the_check_refuses_exactly_what_the_link_refuses(axes, along):
+    outcomes = []
+    for attempt in (check_link, lambda *how: link(np.zeros((2,) * len(axes), int), *how)):
+        try:
+            attempt(axes, along)
+            outcomes.append("")
+        except ValueError as error:
+            outcomes.append(str(error))
+    assert outcomes[0] == outcomes[1]
+    assert (outcomes[0] == "") == (set(along.upper()) <= set(axes) - {"C", "X"} and "C" not in axes)
 
 
 def test_labels_that_are_no_integers_or_change_their_shape_are_refused():

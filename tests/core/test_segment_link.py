@@ -7,6 +7,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 import tifffile
+import torch
 from test_segment import labels_of, make_model, run, scene
 
 from napari_dinocell.core.link import link
@@ -67,12 +68,37 @@ def test_a_run_file_links_again(model: Path, stack: Path, tmp_path: Path) -> Non
     np.testing.assert_array_equal(first, second)
 
 
-def test_an_image_without_the_axis_fails_with_a_sentence(
+def test_an_image_without_the_axis_fails_with_a_sentence_before_the_network_sees_it(
     model: Path, stack: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    assert run(model, stack, "-o", tmp_path / "out", "--link", "z") == 2
-    assert "cannot be linked along Z" in capsys.readouterr().err
-    assert not (tmp_path / "out" / "stack_labels.tif").exists()
+    seen: list[str] = []
+
+    def see(module: torch.nn.Module, inputs: object, output: object) -> None:
+        seen.append(type(module).__name__)
+
+    watch = torch.nn.modules.module.register_module_forward_hook(see)
+    try:
+        assert run(model, stack, "-o", tmp_path / "out", "--link", "z") == 2
+        assert "cannot be linked along Z" in capsys.readouterr().err
+        assert not (tmp_path / "out" / "stack_labels.tif").exists()
+        assert seen == []
+        # The same watch sees the network where the axis is there.
+        assert run(model, stack, "-o", tmp_path / "out", "--link", "t") == 0
+        assert seen
+    finally:
+        watch.remove()
+
+
+def test_images_beside_one_without_the_axis_are_linked_all_the_same(
+    model: Path, stack: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    plane = tmp_path / "plane.npy"
+    np.save(plane, scene(0))
+    assert run(model, stack, plane, "-o", tmp_path / "out", "--link", "t") == 1
+    assert "Labels with the axes YX cannot be linked along T" in capsys.readouterr().err
+    assert sorted(path.name for path in (tmp_path / "out").glob("*_labels.tif")) == [
+        "stack_labels.tif"
+    ]
 
 
 @pytest.mark.parametrize("options", [("--link", "x"), ("--link-gap", 1), ("--link-overlap", 0.5)])

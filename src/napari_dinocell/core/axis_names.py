@@ -11,6 +11,8 @@ from napari_dinocell.core.errors import ImageFileError
 
 AXES = "TZCYXS"
 UNNAMED = "?"
+POSITION_COLUMNS = {"T": "frame", "Z": "z"}
+"""Columns of a table that tell in which plane of a stack a cell lies."""
 
 
 def check_axes(axes: str, n_axes: int | None = None) -> str:

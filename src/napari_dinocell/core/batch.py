@@ -14,10 +14,12 @@ from importlib.metadata import version
 from pathlib import Path
 from typing import Any, Protocol
 
+from napari_dinocell.core.axes import output_axes
 from napari_dinocell.core.console import sentence
 from napari_dinocell.core.errors import OutputFileError
 from napari_dinocell.core.exports import to_json, write_table
 from napari_dinocell.core.images import Image, read_image
+from napari_dinocell.core.link import check_link
 from napari_dinocell.core.record import (
     FailedFile,
     FileRecord,
@@ -146,15 +148,14 @@ class _Run:
     def _groups(self, todo: Sequence[Job]) -> Iterator[list[Opened]]:
         """Images that share batches of tiles: small ones together, others alone."""
         fills_a_batch = self._segmenter.batch_size * self._segmenter.card.tile**2
+        settings = self._settings
         group: list[Opened] = []
         n_pixels = 0
         for job in todo:
             try:
-                image = read_image(
-                    job.source,
-                    axes=self._settings.axes,
-                    pixel_size_um=self._settings.pixel_size_um,
-                )
+                image = read_image(job.source, settings.axes, settings.pixel_size_um)
+                if settings.link is not None:
+                    check_link(output_axes(image.axes), settings.link)
             except CONTENT_ERRORS as error:
                 self._fail(job, error)
                 continue

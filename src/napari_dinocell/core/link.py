@@ -33,7 +33,7 @@ from napari_dinocell.core.moments import renumber
 from napari_dinocell.core.overlaps import overlap_table
 from napari_dinocell.core.pairing import best_pairs
 
-__all__ = ["LINKS", "MIN_OVERLAP", "Linked", "Linker", "link"]
+__all__ = ["LINKS", "MIN_OVERLAP", "Linked", "Linker", "check_link", "link"]
 
 IntArray = npt.NDArray[np.int32]
 
@@ -113,11 +113,10 @@ def link(
     [[[1, 1, 0]], [[0, 1, 1]]]
     """
     axes = check_axes(axes, len(labels.shape))
-    _check(axes, along)
+    check_link(axes, along)
     linked = np.zeros(tuple(int(n) for n in labels.shape), np.int32)
-    first = (labels, _stacks(linked.shape, axes, along[0].upper()))
-    # The second pass goes through what the first one linked.
-    passes = [first]
+    # A second pass goes through what the first one linked.
+    passes = [(labels, _stacks(linked.shape, axes, along[0].upper()))]
     if along == "zt":
         passes.append((linked, _stacks(linked.shape, axes, "T", whole="Z")))
     total = sum(len(stack) for _, stacks in passes for stack in stacks)
@@ -265,7 +264,14 @@ def _overlaps(before: _Frame, now: _Frame) -> tuple[IntArray, IntArray, npt.NDAr
     return rows.astype(np.int32), columns.astype(np.int32), shared
 
 
-def _check(axes: str, along: str) -> None:
+def check_link(axes: str, along: str) -> None:
+    """Refuse labels with some `axes` that cannot be linked `along` one of `LINKS`.
+
+    Raises
+    ------
+    ValueError
+        If the axes lack one that is to be linked, or name channels; for another word than those.
+    """
     if along not in LINKS:
         raise ValueError(f"Link {along!r} is unknown; choose {', '.join(LINKS[:-1])} or zt.")
     absent = [letter for letter in along.upper() if letter not in axes]

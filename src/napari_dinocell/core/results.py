@@ -12,6 +12,7 @@ import numpy as np
 import numpy.typing as npt
 
 from napari_dinocell.core.axes import planes
+from napari_dinocell.core.axis_names import POSITION_COLUMNS
 from napari_dinocell.core.exports import write_labels, write_table
 from napari_dinocell.core.images import Image
 from napari_dinocell.core.instances import Cut
@@ -25,8 +26,6 @@ from napari_dinocell.core.worklist import Job
 _log = logging.getLogger("napari_dinocell.results")
 
 __all__ = ["Figures", "write_results"]
-
-_AXIS_COLUMNS = {"T": "frame", "Z": "z"}
 
 
 @dataclass(frozen=True)
@@ -88,7 +87,7 @@ def write_results(
         cut = _consecutive(prediction.cut(number, **thresholds))
         _plane_view(labels, prediction, number)[...] = cut.labels
         table = _all_columns(cut, image, number, prediction) if "table" in kinds else _area(cut)
-        position = {_AXIS_COLUMNS[axis]: np.full(len(cut.ids), at) for axis, at in index.items()}
+        position = {POSITION_COLUMNS[axis]: np.full(len(cut.ids), at) for axis, at in index.items()}
         tables.append({**position, **table})
     count = sum(len(table["label"]) for table in tables)
     if linking:
