@@ -129,6 +129,18 @@ def test_a_store_that_is_always_busy_ends_the_run_too(store, proxy):
         fetcher.planes(ADDRESS)
 
 
+def test_an_object_that_is_busy_for_ever_is_broken_while_its_store_answers_others(store, proxy):
+    fetcher = Fetcher(store, policy=HASTY)
+    fetcher.planes(GOOD)
+    proxy.break_always(KEY, "slow down")
+    begin = time.monotonic()
+    with pytest.raises(BrokenObjectError) as caught:
+        fetcher.planes(ADDRESS)
+    assert time.monotonic() - begin > HASTY.patience_s
+    assert caught.value.kind == "slow down"
+    assert fetcher.planes(GOOD).shape == (1, 64, 64)
+
+
 def test_a_store_that_never_answered_is_told_at_once(store, proxy):
     proxy.close()
     patient = RetryPolicy(base_s=0.001, cap_s=0.01, patience_s=1000)
@@ -195,14 +207,9 @@ def test_access_that_is_lost_for_all_objects_stops_instead_of_condemning_them(s3
 
 
 def test_pauses_are_drawn_evenly_below_a_bound_that_doubles():
-    drawn: list[list[float]] = [[] for _ in range(8)]
-    fetcher = Fetcher(S3Store(S3Settings()), policy=RetryPolicy(base_s=0.5, cap_s=20.0))
-    fetcher._stopped.wait = lambda seconds: drawn[attempt].append(seconds)  # type: ignore[method-assign]
-    for attempt in range(8):
-        for _ in range(400):
-            fetcher._pause(attempt + 1)
-    for attempt, pauses in enumerate(drawn):
-        bound = min(20.0, 0.5 * 2**attempt)
+    policy = RetryPolicy(base_s=0.5, cap_s=20.0)
+    for n_failed, bound in enumerate((0.5, 1, 2, 4, 8, 16, 20, 20), 1):
+        pauses = [policy.pause_s(n_failed) for _ in range(4000)]
         assert 0 <= min(pauses) < 0.05 * bound
         assert 0.95 * bound < max(pauses) <= bound
         assert statistics.mean(pauses) == pytest.approx(bound / 2, rel=0.1)

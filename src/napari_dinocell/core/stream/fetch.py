@@ -25,6 +25,7 @@ from .stores import BUSY, DENIED, FetchError, Store
 
 _log = logging.getLogger(__name__)
 _SILENT_S = 30.0  # without an answer, before that is logged, and again
+_JITTER = random.SystemRandom()  # has no state
 
 
 @dataclass(frozen=True)
@@ -35,13 +36,14 @@ class RetryPolicy:
     ----------
     n_tries : int
         After so many an object counts as broken. Only those count between which the store has
-        answered other requests, and not those in which it asks to slow down.
+        answered other requests; where it asks to slow down, only those after `patience_s`.
     n_damaged : int
         The same for bytes that arrived but are no image.
     base_s, cap_s : float
-        The pause before try i + 1 is drawn from [0, min(cap, base * 2^i)].
+        See `pause_s`.
     patience_s : float
-        How long to wait for a store that answers nothing at all, before the run stops.
+        How long to wait for a store that answers nothing at all, before the run stops; and for an
+        object of which it says "slow down" while it hands out others.
     """
 
     n_tries: int = 5
@@ -49,6 +51,14 @@ class RetryPolicy:
     base_s: float = 0.5
     cap_s: float = 20.0
     patience_s: float = 600.0
+
+    def pause_s(self, n_failed: int) -> float:
+        """Seconds to wait after the n-th failure in a row: even in [0, min(cap, base * 2^(n-1))].
+
+        From the system's random numbers: no process of a crowd, seeded or forked, draws as another.
+        """
+        bound = min(self.cap_s, self.base_s * 2.0 ** min(n_failed - 1, 20))
+        return _JITTER.uniform(0, bound)
 
 
 def fetch_bytes(store: Store, address: str, policy: RetryPolicy | None = None) -> bytes:
@@ -66,7 +76,7 @@ def fetch_bytes(store: Store, address: str, policy: RetryPolicy | None = None) -
         except FetchError as error:
             if error.is_permanent or attempt == policy.n_tries - 1:
                 raise
-            time.sleep(random.uniform(0, min(policy.cap_s, policy.base_s * 2**attempt)))
+            time.sleep(policy.pause_s(attempt + 1))
     raise AssertionError("unreachable")
 
 
@@ -118,7 +128,6 @@ class Fetcher:
         self._store, self._cache = store, cache
         self.counters = counters or Counters()
         self._policy, self._checks = policy or RetryPolicy(), checks or PlaneChecks()
-        self._jitter = random.Random()  # pauses need no seed: no sample depends on them
         self._stopped = Event()
         self._health = Lock()
         self._last_success = -math.inf
@@ -159,7 +168,7 @@ class Fetcher:
                 if trial.n_damaged >= self._policy.n_damaged:
                     raise BrokenObjectError(error.kind, str(error)) from error
             trial.n_tries += 1
-            self._pause(trial.n_tries)
+            self._stopped.wait(self._policy.pause_s(trial.n_tries))
             if self._last_success < trial.failed and self._good_address:
                 self._is_up()
 
@@ -217,7 +226,9 @@ class Fetcher:
         now = time.monotonic()
         with self._health:
             last_success, is_new = self._last_success, not self._good_address
-        if error.kind != BUSY and last_success > trial.failed:
+        # Asked to slow down, wait; but not for ever for an object that never comes.
+        is_patient = error.kind == BUSY and now - trial.begin <= self._policy.patience_s
+        if not is_patient and last_success > trial.failed:
             trial.n_held += 1
         trial.failed = now
         if trial.n_held >= self._policy.n_tries:
@@ -248,7 +259,3 @@ class Fetcher:
         with self._health:
             self._last_success = time.monotonic()
         return True
-
-    def _pause(self, attempt: int) -> None:
-        bound = min(self._policy.cap_s, self._policy.base_s * 2.0 ** min(attempt - 1, 20))
-        self._stopped.wait(self._jitter.uniform(0, bound))

@@ -3,7 +3,6 @@
 Only for the few folders of tables: the images themselves are never listed.
 """
 
-import random
 import time
 from collections.abc import Iterable
 from pathlib import Path, PurePosixPath
@@ -37,7 +36,7 @@ def tables_below(place: str, s3: S3Settings, policy: RetryPolicy | None = None) 
     if place.startswith("s3://"):
         found = _in_bucket(place, s3, policy or RetryPolicy())
     else:
-        found = [str(path) for path in Path(place).rglob("load_data*") if path.is_file()]
+        found = [path.as_posix() for path in Path(place).rglob("load_data*") if path.is_file()]
     best = _best_of_each_folder(found)
     if not best:
         raise FileNotFoundError(f"There is no load_data table below {place}.")
@@ -69,7 +68,7 @@ def _in_bucket(place: str, s3: S3Settings, policy: RetryPolicy) -> list[str]:
             attempt += 1
             if refused.is_permanent or attempt >= policy.n_tries:
                 raise refused from error
-            time.sleep(random.uniform(0, min(policy.cap_s, policy.base_s * 2**attempt)))
+            time.sleep(policy.pause_s(attempt))
             continue
         keys = [str(item["Key"]) for item in page.get("Contents", ())]
         found += [f"s3://{bucket}/{k}" for k in keys if PurePosixPath(k).name in TABLE_NAMES]
