@@ -34,9 +34,11 @@ def plate(tmp_path):
     return tmp_path
 
 
-def probe_of(plate, **options):
+def probe_of(plate, *, cut_short=None, **options):
     settings = DataSettings(sources=(str(plate / "plate"),), axes="CYX", held_out=0)
     fields, _ = open_fields(settings)
+    if cut_short is not None:  # after the fields were listed, as in a manifest
+        cut_short.write_bytes(cut_short.read_bytes()[:500])
     with torch.random.fork_rng():
         torch.manual_seed(0)
         backbone = VisionTransformer(ENCODERS["tiny"]).eval()
@@ -61,6 +63,11 @@ def test_labels_must_belong_to_fields_and_to_one_each(plate):
     tifffile.imwrite(plate / "labels" / "BR2_w0.tif", np.zeros((96, 96), np.uint16))
     with pytest.raises(ValueError, match="several"):
         probe_of(plate)
+
+
+def test_a_labeled_field_that_cannot_be_read_is_not_replaced_by_another(plate):
+    with pytest.raises(ValueError, match=r"w1 cannot be read; take its labels out"):
+        probe_of(plate, cut_short=plate / "plate" / "w1.tif")
 
 
 def test_scores_are_told_with_their_spread():

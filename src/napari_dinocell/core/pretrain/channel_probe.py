@@ -6,19 +6,19 @@ has seen it. A decoder per channel would hide what is asked here: whether one wo
 
 import statistics
 import tempfile
-from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
 
 import tifffile
 import torch
-from numpy.typing import NDArray
 
 from napari_dinocell.core.model.vit import VisionTransformer
 from napari_dinocell.core.pretrain.probe import train_and_score
+from napari_dinocell.core.stream.fields import Field
 from napari_dinocell.core.stream.manifest import Manifest
+from napari_dinocell.core.stream.records import FieldRecord
 from napari_dinocell.core.stream.sources import SourceSettings
+from napari_dinocell.core.stream.substitutes import Substitutes
 from napari_dinocell.core.training.data import (
     LabeledDataset,
     LabeledImage,
@@ -90,7 +90,7 @@ def channel_probe(
     Raises
     ------
     ValueError
-        If fewer than two fields have labels.
+        If fewer than two fields have labels, or one that has cannot be read.
     """
     found = _label_files(fields, labels)
     if len(found) < 2:
@@ -105,7 +105,7 @@ def channel_probe(
             items = [
                 item
                 for row, path in found.items()
-                for item in _planes(reader.read(row).channels, fields[row].channels, path, folder)
+                for item in _planes(_read(reader, fields[row], row), path, folder)
             ]
         finally:
             reader.stop()
@@ -146,13 +146,19 @@ def _label_files(fields: Manifest, labels: Path) -> dict[int, Path]:
     return found
 
 
-def _planes(
-    channels: NDArray[Any], names: Sequence[str], labels: Path, folder: str
-) -> list[LabeledImage]:
+def _read(reader: Substitutes, record: FieldRecord, row: int) -> Field:
+    """The field that the labels are of, and no other in its place."""
+    field = reader.read(row)
+    if field.record.id != record.id:
+        raise ValueError(f"Field {record.id} cannot be read; take its labels out.")
+    return field
+
+
+def _planes(field: Field, labels: Path, folder: str) -> list[LabeledImage]:
     """One labeled image per channel, written to `folder`; its set is the channel."""
     areas = instance_areas(read_labels(labels))
     items = []
-    for index, (plane, name) in enumerate(zip(channels, names, strict=True)):
+    for index, (plane, name) in enumerate(zip(field.channels, field.record.channels, strict=True)):
         path = Path(folder) / f"{labels.stem}_{index}.tif"
         tifffile.imwrite(path, plane, photometric="minisblack")
         items.append(with_areas(LabeledImage(name, labels.stem, path, labels), areas))

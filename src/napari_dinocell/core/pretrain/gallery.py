@@ -68,7 +68,7 @@ def read_gallery(
     left_out: Sequence[str] = (),
     least_std: float = 0.02,
 ) -> list[GalleryTile]:
-    """Tiles of a manifest's fields that do not overlap.
+    """Tiles of a manifest's fields that do not overlap; fields that cannot be read are left out.
 
     Parameters
     ----------
@@ -90,6 +90,8 @@ def read_gallery(
     try:
         for row in np.unique(np.linspace(0, len(fields) - 1, n_rows).astype(int)):
             field = reader.read(int(row))
+            if field.record.id != fields[int(row)].id:  # a replacement, which may be there already
+                continue
             own = settings.side_in(field.record)
             corners = _grid(field.channels.shape[1], field.channels.shape[2], own)
             found: list[GalleryTile] = []
