@@ -1,6 +1,7 @@
 """Measures of agreement on features whose answer is known, and the verdict on them."""
 
 import json
+from dataclasses import asdict
 
 import numpy as np
 import pytest
@@ -10,11 +11,22 @@ from scipy.stats import mannwhitneyu, spearmanr
 from napari_dinocell.core.model.files import save_backbone
 from napari_dinocell.core.model.vit import VisionTransformer
 from napari_dinocell.core.pretrain import agreement
+from napari_dinocell.core.pretrain.config import DataSettings
 from napari_dinocell.core.pretrain.consistency import main, measure
-from napari_dinocell.core.pretrain.gallery import AttentionProbe, Embedded, GalleryTile, embed
+from napari_dinocell.core.pretrain.gallery import (
+    AttentionProbe,
+    Embedded,
+    GalleryTile,
+    embed,
+    read_gallery,
+)
 from napari_dinocell.core.pretrain.health import feature_spread, rank_me
 from napari_dinocell.core.pretrain.looks import attention_sheet, component_sheet
 from napari_dinocell.core.pretrain.network import ENCODERS
+from napari_dinocell.core.pretrain.open import open_backbone
+from napari_dinocell.core.pretrain.run import source_settings
+from napari_dinocell.core.pretrain.sources import open_fields
+from napari_dinocell.core.training.config import dump_config
 
 N_GROUPS, N_TILES, N_CHANNELS, N_PATCHES, WIDTH = 6, 5, 3, 16, 64
 
@@ -178,26 +190,50 @@ def test_embedding_does_not_depend_on_the_batch_and_pictures_have_a_row_per_tile
     assert component_sheet(tiles, one).shape == (2 * 114, 6 * 114, 3)
 
 
-def test_the_command_prints_a_report_as_json(backbone, fields, tmp_path, capsys):
+OPTIONS = ("--side", "32", "--tiles-per-field", "4", "--device", "cpu", "--json")
+
+
+def printed(backbone, folder, tmp_path, capsys, *options):
+    """Figures that the command prints of a backbone, on fields below a folder."""
     save_backbone(tmp_path / "b.safetensors", backbone)
-    words = [
-        "--side",
-        "32",
-        "--tiles-per-field",
-        "4",
-        "--axes",
-        "CYX",
-        "--split",
-        "all",
-        "--device",
-        "cpu",
-        "--json",
-    ]
-    assert main([str(tmp_path / "b.safetensors"), str(fields), *words]) == 0
-    report = json.loads(capsys.readouterr().out)["backbone"]
-    assert report["n_groups"] == 4
-    assert report["n_tiles"] == 32
+    assert main([str(tmp_path / "b.safetensors"), str(folder), *OPTIONS, *map(str, options)]) == 0
+    return json.loads(capsys.readouterr().out)["backbone"]
+
+
+def gallery(folder, cut_short=None):
+    """Tiles of all fields below a folder, of which one file is cut short after it was listed."""
+    data = DataSettings(sources=(str(folder),), axes="CYX", held_out=0)
+    listed, _ = open_fields(data)
+    if cut_short is not None:
+        cut_short.write_bytes(cut_short.read_bytes()[:500])
+    return read_gallery(listed, source_settings(data), side=32, tiles_per_field=4)
+
+
+def test_the_command_prints_what_is_measured_on_all_fields(backbone, fields, tmp_path, capsys):
+    report = printed(backbone, fields, tmp_path, capsys, "--axes", "CYX", "--split", "all")
+    tiles = gallery(fields)
+    expected = measure(tiles, embed(open_backbone(tmp_path / "b.safetensors", "tiny"), tiles))
+    assert report.pop("verdict") == expected.verdict()
+    assert report == json.loads(json.dumps(asdict(expected)))
+    assert (report["n_groups"], report["n_tiles"]) == (4, 32)
     assert report["chance"]["value"] == pytest.approx(1 / 8)
-    assert report["verdict"].partition(":")[0] in (
-        "Collapsed", "Inconsistent", "Undecided", "Consistent, below the aims (cosine",
-    ) or report["verdict"].startswith("Consistent")  # fmt: skip
+
+
+def test_the_command_looks_at_the_fields_that_the_run_held_out(
+    backbone, fields, configured, tmp_path, capsys
+):
+    config = configured("data.held_out=0.5", "data.split_seed=3")
+    (tmp_path / "config.yaml").write_text(dump_config(config), encoding="utf-8")
+    _, held_out = open_fields(config.data)
+    usual, _ = open_fields(DataSettings(sources=(str(fields),), axes="CYX"))
+    assert 0 < len(held_out) < len(usual)  # by default no plate is held out, so all are looked at
+    report = printed(backbone, fields, tmp_path, capsys, "--run-config", tmp_path / "config.yaml")
+    assert report["n_tiles"] == 4 * len(held_out)
+    assert report["n_groups"] == len({r.plate_id for r in held_out})
+
+
+def test_a_field_that_cannot_be_read_is_left_out_and_no_other_shown_twice(fields):
+    whole = gallery(fields)
+    shown = [tile.field for tile in gallery(fields, fields / "plate1" / "field5.tif")]
+    assert shown == [tile.field for tile in whole if not tile.field.endswith("field5")]
+    assert len(shown) == 28

@@ -21,12 +21,13 @@ from napari_dinocell.core.device import resolve_device
 from napari_dinocell.core.pretrain import agreement
 from napari_dinocell.core.pretrain.agreement import Interval, bootstrap
 from napari_dinocell.core.pretrain.channel_probe import channel_probe
-from napari_dinocell.core.pretrain.config import DataSettings
+from napari_dinocell.core.pretrain.config import DataSettings, SSLConfig
 from napari_dinocell.core.pretrain.gallery import Embedded, GalleryTile, embed, read_gallery
 from napari_dinocell.core.pretrain.health import feature_spread, rank_me
 from napari_dinocell.core.pretrain.open import open_backbone
 from napari_dinocell.core.pretrain.run import source_settings
 from napari_dinocell.core.pretrain.sources import open_fields
+from napari_dinocell.core.training.config import load_config
 
 LEAST_SPREAD = 0.3  # below, the mean cosine of any two tiles is above 0.91
 COSINE_AIM, ORDER_AIM = 0.85, 0.95
@@ -178,8 +179,14 @@ def consistency_command(
     side: Annotated[int, typer.Option(help="Side of a tile, px.")] = 224,
     pixel_size_um: Annotated[float | None, typer.Option(help="Resample fields to it.")] = None,
     tiles_per_field: Annotated[int, typer.Option(help="At most.")] = 16,
-    fields: Annotated[int | None, typer.Option(help="So many fields; all by default.")] = None,
+    fields: Annotated[int, typer.Option(help="At most, spread over the data.")] = 200,
     split: Annotated[str, typer.Option(help="held-out or all.")] = "held-out",
+    run_config: Annotated[
+        Path | None,
+        typer.Option(
+            help="config.yaml of the run that made the backbone: its split, server and checks."
+        ),
+    ] = None,
     axes: Annotated[str | None, typer.Option(help="Of files that do not name theirs.")] = None,
     labels: Annotated[
         Path | None, typer.Option(help="Folder of label images: segment each channel, too.")
@@ -191,6 +198,9 @@ def consistency_command(
 ) -> None:
     """Measure whether features of one field agree across its channels, with controls."""
     settings = DataSettings(sources=tuple(data), axes=axes)
+    if run_config is not None:
+        base = load_config(SSLConfig, run_config).data
+        settings = base.model_copy(update={"sources": settings.sources, "axes": axes or base.axes})
     training, held_out = open_fields(settings)
     if split not in ("held-out", "all"):
         raise ValueError(f"Split is {split!r}; choose held-out or all.")
