@@ -8,50 +8,47 @@
       models/             adapted models
       project.json        scale, normalization, references, hashes, models (optional)
 
-A folder made by hand needs `images` and `labels` alone.
+A folder made by hand needs `images` and `labels` alone; pairs that are put there later are found,
+too. `train` takes a folder for a project only if it holds project.json: `Project.create` adds it.
 """
 
 from __future__ import annotations
 
-import glob
-import hashlib
 import os
-from dataclasses import asdict, dataclass
+import shutil
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Literal
 
 import numpy as np
 import numpy.typing as npt
 import tifffile
-from scipy import ndimage
 
 from napari_dinocell.core.axes import output_axes, output_shape
 from napari_dinocell.core.errors import ImageFileError
 from napari_dinocell.core.exports import write_json, write_labels
 from napari_dinocell.core.images import Image, read_image
 from napari_dinocell.core.intensity import IntensityRange
+from napari_dinocell.core.marks import KINDS, Marks, read_marks
 from napari_dinocell.core.project_file import (
     FILE,
     Content,
     Entry,
     ModelEntry,
+    by_stem,
     find_content,
+    find_pairs,
     is_project,
     read_content,
 )
+from napari_dinocell.core.record import file_sha256
 from napari_dinocell.core.writing import whole_file
 
 __all__ = ["Annotated", "Entry", "ModelEntry", "Project", "is_project"]
 
-_RIM = 2.0  # px around a labeled cell that are surely not of that cell, nor of an unlabeled one
-_KINDS = ("labels", "background", "regions")
-
-Labels = npt.NDArray[np.integer]
-Mask = npt.NDArray[np.bool_]
-
 
 @dataclass(frozen=True, eq=False)
-class Annotated:
+class Annotated(Marks):
     """One plane with its annotation, decoded.
 
     Attributes
@@ -59,32 +56,10 @@ class Annotated:
     entry : Entry
     image : Image
         (Y, X) or (Y, X, S).
-    labels : (Y, X) int array
-    background, regions : (Y, X) bool array or None
-    intensity : IntensityRange or None
     """
 
     entry: Entry
     image: Image
-    labels: Labels
-    background: Mask | None
-    regions: Mask | None
-    intensity: IntensityRange | None
-
-    def training_labels(self, unknown: int = -1) -> npt.NDArray[np.int32]:
-        """Labels with `unknown` wherever nothing was said.
-
-        Known background are marked places, complete regions, and a rim of 2 px around labeled
-        cells.
-        """
-        labels = self.labels.astype(np.int32)
-        distance = np.asarray(ndimage.distance_transform_edt(labels == 0))
-        known = (labels > 0) | ((distance <= _RIM) & bool(labels.any()))
-        for mask in (self.background, self.regions):
-            if mask is not None:
-                known |= mask
-        labels[~known] = unknown
-        return labels
 
 
 class Project:
@@ -100,7 +75,7 @@ class Project:
     FileNotFoundError
         If there is no such folder, or it has neither project.json nor images and labels.
     ValueError
-        If project.json is not one of this program.
+        If project.json is not one of this program, or two files of a folder have one stem.
     """
 
     def __init__(self, folder: str | Path) -> None:
@@ -108,15 +83,31 @@ class Project:
         if not self.folder.is_dir():
             raise FileNotFoundError(f"There is no folder {folder}; check the path.")
         path = self.folder / FILE
-        self._content = read_content(path) if path.is_file() else find_content(self.folder)
+        if not path.is_file():
+            self._content = find_content(self.folder)
+            return
+        self._content = read_content(path)
+        listed = {entry.name for entry in self.entries}
+        found = (entry for entry in find_pairs(self.folder) if entry.name not in listed)
+        self._content = self._content.model_copy(update={"images": (*self.entries, *found)})
 
     @classmethod
     def create(cls, folder: str | Path) -> Project:
-        """Make an empty project; an existing one is opened."""
+        """Make a project of a folder, with the pairs of images and labels that it holds.
+
+        An existing project is opened.
+
+        Raises
+        ------
+        ValueError
+            As `Project`.
+        OutputFileError
+            If project.json cannot be written.
+        """
         path = Path(folder) / FILE
         if not is_project(folder):
             path.parent.mkdir(parents=True, exist_ok=True)
-            write_json(path, Content().model_dump())
+            write_json(path, Content(images=find_pairs(path.parent)).model_dump())
         return cls(folder)
 
     @property
@@ -133,7 +124,7 @@ class Project:
         self,
         name: str,
         image: Image,
-        labels: Labels,
+        labels: npt.NDArray[np.integer],
         background: npt.NDArray[Any] | None = None,
         regions: npt.NDArray[Any] | None = None,
         *,
@@ -148,7 +139,7 @@ class Project:
         Parameters
         ----------
         name : str
-            Stem of the files.
+            Stem of the files; what ends with `.ome` is named without it.
         image : Image
             With the axes YX or YXS.
         labels, background, regions : (Y, X) arrays
@@ -161,13 +152,17 @@ class Project:
         Raises
         ------
         ValueError
-            If the image is not one plane, or an array has another shape.
+            If the image is not one plane, an array has another shape, or two files of a folder
+            have one stem.
+        FileNotFoundError
+            If there is no file at `reference`.
         OutputFileError
             If a file cannot be written.
         """
         if image.axes not in ("YX", "YXS"):
             raise ValueError(f"{name} has the axes {image.axes}; a project holds single planes.")
-        given = dict(zip(_KINDS, (labels, background, regions), strict=True))
+        name = name.removesuffix(".ome")
+        given = dict(zip(KINDS, (labels, background, regions), strict=True))
         for kind, array in given.items():
             if array is not None and array.shape != output_shape(image):
                 raise ValueError(
@@ -183,19 +178,20 @@ class Project:
             pixel_size_um=image.pixel_size_um,
             scale=scale,
             diameter=diameter,
-            intensity=None if intensity is None else asdict(intensity),
+            intensity=intensity,
             verified=verified,
         )
+        older = {kind: by_stem(self.folder / kind).get(name) for kind in ("images", *KINDS)}
         if reference is None:
             _write_plane(self.folder / entry.image, image)
+            _remove(older["images"], self.folder / entry.image)
         for kind, array in given.items():
             path = self.folder / kind / f"{name}.tif"
-            if array is None:
-                path.unlink(missing_ok=True)
-                continue
-            path.parent.mkdir(parents=True, exist_ok=True)
-            stored = array if kind == "labels" else np.asarray(array).astype(bool)
-            write_labels(path, stored, output_axes(image.axes), image.pixel_size_um)
+            if array is not None:
+                path.parent.mkdir(parents=True, exist_ok=True)
+                stored = array if kind == "labels" else np.asarray(array).astype(bool)
+                write_labels(path, stored, output_axes(image.axes), image.pixel_size_um)
+            _remove(older[kind], None if array is None else path)
         kept = tuple(one for one in self.entries if one.name != name)
         self._save(images=(*kept, entry))
         return entry
@@ -212,6 +208,8 @@ class Project:
         ------
         FileNotFoundError, ImageFileError
             If a file is missing, damaged, of another size, or not the image that was annotated.
+        ValueError
+            If two files of a folder have one stem.
         """
         path = self.image_path(entry)
         if entry.sha256 is not None and _sha256(path) != entry.sha256:
@@ -225,40 +223,20 @@ class Project:
                 f"{path} has the axes {image.axes}; a project holds single planes, "
                 "save each as a file of its own."
             )
-        labels, background, regions = (self._part(kind, entry, image) for kind in _KINDS)
-        if labels is None:
-            raise FileNotFoundError(f"{entry.name} has no labels in {self.folder / 'labels'}.")
-        if entry.verified is not None:
-            labels = np.where(np.isin(labels, entry.verified), labels, 0)
+        marks = read_marks(self.folder, entry, output_shape(image))
         return Annotated(
-            entry,
-            image,
-            labels,
-            None if background is None else background.astype(bool),
-            None if regions is None else regions.astype(bool),
-            None if entry.intensity is None else IntensityRange(**entry.intensity),
+            marks.labels, marks.background, marks.regions, marks.doubtful, entry, image
         )
 
     def image_path(self, entry: Entry) -> Path:
         """Where the image of an entry is."""
         return self.folder / entry.image
 
-    def _part(self, kind: str, entry: Entry, image: Image) -> Labels | None:
-        """Labels, background or regions of an entry; None where there is no file."""
-        folder = self.folder / kind
-        found = sorted(folder.glob(f"{glob.escape(entry.name)}.*")) if folder.is_dir() else []
-        if not found:
-            return None
-        part = read_image(found[0], "YX")
-        if part.shape != output_shape(image):
-            raise ImageFileError(
-                f"{found[0]} is {part.shape[0]} x {part.shape[1]} px, the image is "
-                f"{image.shape[0]} x {image.shape[1]}; they must have one size."
-            )
-        array = np.asarray(part.array[...])
-        if array.dtype.kind not in "bui":
-            raise ImageFileError(f"{found[0]} holds {array.dtype}; labels must be integers.")
-        return array.astype(np.int64)
+    def owns(self, path: str | Path) -> bool:
+        """Whether a path is that of project.json, or lies where images and annotation do."""
+        path, folder = Path(path).resolve(), self.folder.resolve()
+        parts = (folder / kind for kind in ("images", *KINDS))
+        return path == folder / FILE or any(path.is_relative_to(part) for part in parts)
 
     def _save(self, **changes: tuple[Entry, ...] | tuple[ModelEntry, ...]) -> None:
         self._content = self._content.model_copy(update=changes)
@@ -286,8 +264,18 @@ def _portable(path: str | Path, folder: Path) -> str:
         return str(Path(path).resolve())
 
 
+def _remove(older: Path | None, new: Path | None) -> None:
+    """Remove what `new` stands for now, where that is another file."""
+    if older is None or (new is not None and older.exists() and older.samefile(new)):
+        return
+    if older.is_dir():
+        shutil.rmtree(older)
+    else:
+        older.unlink(missing_ok=True)
+
+
 def _sha256(path: Path) -> str:
-    if not path.is_file():
+    sha256 = file_sha256(path)
+    if sha256 is None:
         raise FileNotFoundError(f"There is no image {path}; restore it, or correct {FILE}.")
-    with path.open("rb") as file:
-        return hashlib.file_digest(file, "sha256").hexdigest()
+    return sha256

@@ -4,13 +4,24 @@ from __future__ import annotations
 
 import json
 from pathlib import Path
-from typing import Any, Literal
+from typing import Literal
 
 from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
 from napari_dinocell.core.images import SUFFIXES
+from napari_dinocell.core.intensity import IntensityRange
 
-__all__ = ["FILE", "Content", "Entry", "ModelEntry", "find_content", "is_project", "read_content"]
+__all__ = [
+    "FILE",
+    "Content",
+    "Entry",
+    "ModelEntry",
+    "by_stem",
+    "find_content",
+    "find_pairs",
+    "is_project",
+    "read_content",
+]
 
 FILE = "project.json"
 _STRICT = ConfigDict(frozen=True, extra="forbid")
@@ -21,8 +32,8 @@ class Entry(BaseModel):
 
     model_config = _STRICT
 
-    name: str = Field(pattern=r"^[^/\\]+$")
-    """Stem of its files."""
+    name: str = Field(pattern=r"^[^./\\][^/\\]*$")
+    """Stem of its files, see `by_stem`."""
     image: str
     """Path, relative to the project unless it is absolute."""
     sha256: str | None = None
@@ -33,8 +44,8 @@ class Entry(BaseModel):
     """Pixels of the network per pixel, as it was when the cells were corrected."""
     diameter: float | None = Field(default=None, gt=0)
     """Median diameter of the cells, px."""
-    intensity: dict[str, Any] | None = None
-    """`IntensityRange` that the plane was seen with."""
+    intensity: IntensityRange | None = None
+    """Normalization that the plane was seen with."""
     verified: tuple[int, ...] | None = None
     """Ids that count; all of the label file if None."""
 
@@ -97,8 +108,7 @@ def find_content(folder: Path) -> Content:
     ValueError
         If two images have one stem.
     """
-    images = _by_stem(folder / "images")
-    labels = _by_stem(folder / "labels")
+    images, labels = by_stem(folder / "images"), by_stem(folder / "labels")
     if not images or not labels:
         raise FileNotFoundError(
             f"{folder} is no annotation project: it has neither {FILE} nor images and labels."
@@ -108,11 +118,34 @@ def find_content(folder: Path) -> Content:
         raise FileNotFoundError(
             f"{images[alone[0]]} has no labels in {folder / 'labels'}; add them, or take it out."
         )
-    entries = (Entry(name=stem, image=f"images/{images[stem].name}") for stem in sorted(images))
-    return Content(images=tuple(entries))
+    return Content(images=find_pairs(folder))
 
 
-def _by_stem(folder: Path) -> dict[str, Path]:
+def find_pairs(folder: Path) -> tuple[Entry, ...]:
+    """Every image in `images` that has labels of the same stem, by stem.
+
+    Raises
+    ------
+    ValueError
+        If two images, or two label files, have one stem.
+    """
+    images, labels = by_stem(folder / "images"), by_stem(folder / "labels")
+    return tuple(
+        Entry(name=stem, image=f"images/{images[stem].name}")
+        for stem in sorted(images.keys() & labels.keys())
+    )
+
+
+def by_stem(folder: Path) -> dict[str, Path]:
+    """Image files of a folder by their names without `.tif`, `.ome.tif` and the like.
+
+    Hidden files, and those of other kinds, do not count. Empty where there is no folder.
+
+    Raises
+    ------
+    ValueError
+        If two files have one stem.
+    """
     found: dict[str, Path] = {}
     for path in sorted(folder.iterdir()) if folder.is_dir() else ():
         if path.suffix.lower() in SUFFIXES and not path.name.startswith("."):

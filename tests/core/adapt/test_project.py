@@ -3,9 +3,11 @@
 import json
 from pathlib import Path
 
+import imageio.v3 as imageio
 import numpy as np
 import pytest
 import tifffile
+from scipy import ndimage
 
 from napari_dinocell.core.adapt.runner import project_examples
 from napari_dinocell.core.errors import ImageFileError
@@ -66,11 +68,105 @@ def test_adding_again_replaces_and_leaves_no_old_mask(tmp_path, plane):
     assert found.background is found.regions is None
 
 
+def put(folder, name, pixels, labels):
+    """Write a pair as a user would by hand."""
+    for kind, array in (("images", pixels), ("labels", labels.astype(np.uint16))):
+        (folder / kind).mkdir(exist_ok=True)
+        imageio.imwrite(folder / kind / name, array)
+
+
+def test_a_file_is_that_of_its_whole_stem(tmp_path, plane):
+    pixels, labels = plane
+    project = Project.create(tmp_path)
+    entry = project.add("exp", Image(pixels, "YX"), labels)
+    for kind in ("labels", "regions"):
+        (tmp_path / kind).mkdir(exist_ok=True)
+        tifffile.imwrite(tmp_path / kind / "exp.1.tif", np.ones(labels.shape, np.uint16))
+        (tmp_path / kind / "exp.json").write_text("{}")
+    found = project.read(entry)
+    assert np.array_equal(found.labels, labels)
+    assert found.regions is None
+    project.add("exp", Image(pixels, "YX"), labels)
+    assert (tmp_path / "regions" / "exp.1.tif").is_file()
+    tifffile.imwrite(tmp_path / "labels" / "exp.ome.tif", labels.astype(np.uint16))
+    with pytest.raises(ValueError, match="have one stem"):
+        project.read(entry)
+
+
+def test_adding_replaces_files_of_the_same_stem_and_another_kind(tmp_path, plane):
+    pixels, labels = plane
+    put(tmp_path, "a.png", pixels, labels * 0 + 1)
+    for kind in ("background", "regions"):
+        (tmp_path / kind).mkdir()
+        imageio.imwrite(tmp_path / kind / "a.png", np.full(labels.shape, 255, np.uint8))
+    project = Project.create(tmp_path)
+    project.add("a.ome", Image(pixels // 2, "YX"), labels, labels == 3)
+    (entry,) = Project(tmp_path).entries
+    found = project.read(entry)
+    assert np.array_equal(found.image.array, pixels // 2)
+    assert np.array_equal(found.labels, labels)
+    assert np.array_equal(found.background, labels == 3)
+    assert found.regions is None
+    assert not list(tmp_path.rglob("*.png"))
+
+
+def test_an_image_that_is_named_in_place_is_never_removed(tmp_path, plane):
+    pixels, labels = plane
+    put(tmp_path, "a.png", pixels, labels)
+    there = tmp_path / "images" / "a.png"
+    project = Project.create(tmp_path)
+    entry = project.add("a", read_image(there), labels, reference=there)
+    assert entry.image == "images/a.png"
+    assert np.array_equal(project.read(entry).image.array, pixels)
+
+
+def test_cells_that_nobody_verified_are_unknown_even_where_a_region_is_complete(tmp_path, plane):
+    pixels, labels = plane
+    labels = labels.copy()
+    # A neighbor that touches a verified cell: the rim around that one must stop at it.
+    touching = (np.roll(labels == 1, 14, axis=1)) & (labels == 0)
+    labels[touching] = 90
+    project = Project.create(tmp_path / "cells")
+    region = np.ones(labels.shape, bool)
+    verified = (1, 2)
+    doubtful = (labels > 0) & ~np.isin(labels, verified)
+    entry = project.add("a", Image(pixels, "YX"), labels, regions=region, verified=verified)
+    found = project.read(entry)
+    assert np.array_equal(found.regions, ~doubtful)
+    assert np.array_equal(np.unique(found.labels), [0, 1, 2])
+    (example,) = project_examples(project)
+    assert not example.complete_regions[doubtful].any()
+    project.add("b", Image(pixels, "YX"), labels, verified=verified)
+    rim = ndimage.binary_dilation(np.isin(labels, verified), iterations=1) & doubtful
+    assert rim.any()
+    for index, where in ((0, doubtful), (1, rim)):
+        read = read_labeled(tmp_path / "cells").read(index)[1]
+        assert (read[where] == UNKNOWN).all()
+        assert (read[labels == 1] == 1).all()
+    assert (read_labeled(tmp_path / "cells").read(0)[1][labels == 0] == 0).all()
+
+
+def test_pairs_that_were_put_into_the_folder_are_found_before_and_after_it_is_a_project(
+    tmp_path, plane
+):
+    pixels, labels = plane
+    put(tmp_path, "a.tif", pixels, labels)
+    assert [entry.name for entry in Project.create(tmp_path).entries] == ["a"]
+    put(tmp_path, "b.tif", pixels, labels)
+    imageio.imwrite(tmp_path / "images" / "unlabeled.tif", pixels)
+    project = Project(tmp_path)
+    assert [entry.name for entry in project.entries] == ["a", "b"]
+    project.add_model(
+        ModelEntry(file="models/a.safetensors", base="vits8", peak=0.5, fill=0.1, verdict="better")
+    )
+    put(tmp_path, "c.tif", pixels, labels)
+    assert [entry.name for entry in Project(tmp_path).entries] == ["a", "b", "c"]
+    assert len(read_labeled(tmp_path)) == 3
+
+
 def test_a_folder_made_by_hand_is_a_project(tmp_path, plane):
     pixels, labels = plane
-    for kind, array in (("images", pixels), ("labels", labels.astype(np.uint16))):
-        (tmp_path / kind).mkdir()
-        tifffile.imwrite(tmp_path / kind / "a.tif", array)
+    put(tmp_path, "a.tif", pixels, labels)
     (tmp_path / "regions").mkdir()
     tifffile.imwrite(tmp_path / "regions" / "a.tif", np.ones(labels.shape, np.uint8))
     project = Project(tmp_path)
@@ -128,6 +224,14 @@ def test_training_reads_it_and_takes_unlabeled_pixels_for_unknown(tmp_path, plan
         (json.dumps({"format": "other"}), "format: Input should be"),
         (json.dumps({"images": [{"name": "a/b", "image": "x"}]}), "images.0.name"),
         (json.dumps({"version": 2}), "version"),
+        (
+            json.dumps({"images": [{"name": "a", "image": "x", "intensity": {"low": 1}}]}),
+            "images.0.intensity",
+        ),
+        (
+            json.dumps({"images": [{"name": "a", "image": "x", "intensity": [1, 2]}]}),
+            "images.0.intensity",
+        ),
     ],
 )
 def test_a_damaged_project_is_one_sentence(tmp_path, content, sentence):

@@ -25,16 +25,12 @@ from napari_dinocell.core.device import resolve_device
 from napari_dinocell.core.exports import write_json
 from napari_dinocell.core.images import read_image
 from napari_dinocell.core.model.files import default_model
-from napari_dinocell.core.project import ModelEntry, Project
+from napari_dinocell.core.project import ModelEntry, Project, is_project
 from napari_dinocell.core.training.loop import stop_requests
 
 _log = logging.getLogger("napari_dinocell.adapt")
 _LINE_SECONDS = 3.0
-_PARTS = {
-    "features": "Features",
-    "training": "Training",
-    "tuning": "Thresholds",
-}
+_PARTS = {"features": "Features", "training": "Training", "tuning": "Thresholds"}
 
 
 @dataclass(frozen=True)
@@ -110,7 +106,7 @@ def run(job: Job, training: Training) -> tuple[Report, bool]:
     if output is None:
         raise ValueError("The model file is missing; give it with --output.")
     report_path = job.report or output.with_suffix(".json")
-    _check_outputs(output, report_path, job)
+    _check_outputs(output, report_path, job, project)
     recipe, limits = training.recipe(), training.limits()
     examples = read_examples(job, project)
     n_cells = sum(len(np.setdiff1d(example.labels, [0])) for example in examples)
@@ -151,8 +147,12 @@ def _write(
         return False
     card = adapted.save(output, full=job.full)
     _log.info("The model is %s; the report is %s.", output, report_path)
-    if project is not None and output.resolve().is_relative_to(project.folder.resolve()):
-        file = output.resolve().relative_to(project.folder.resolve()).as_posix()
+    # A folder made by hand stays one: with a project.json `train` would read it otherwise.
+    if project is not None and is_project(project.folder):
+        folder = project.folder.resolve()
+        if not output.resolve().is_relative_to(folder):
+            return True
+        file = output.resolve().relative_to(folder).as_posix()
         project.add_model(
             ModelEntry(
                 file=file,
@@ -224,7 +224,7 @@ def project_examples(project: Project) -> list[Example]:
                 plane.regions,
                 scale=entry.scale,
                 diameter=entry.diameter,
-                intensity=plane.intensity,
+                intensity=entry.intensity,
                 name=entry.name,
             )
         )
@@ -240,14 +240,23 @@ def _labels(path: Path, axes: str) -> npt.NDArray[Any]:
     return array.astype(np.int64) if array.dtype.kind == "b" else array
 
 
-def _check_outputs(output: Path, report: Path, job: Job) -> None:
+def _check_outputs(output: Path, report: Path, job: Job, project: Project | None) -> None:
     if output.suffix != ".safetensors":
         raise ValueError(f"Model file {output} must end with .safetensors; change its name.")
     files = (*job.labels, *job.background, *job.regions)
     sources = {path.resolve() for path in (*map(Path, job.inputs), *files)}
+    if project is not None:
+        sources |= {project.image_path(entry).resolve() for entry in project.entries}
     for path in (output, report):
         if path.resolve() in sources:
             raise ValueError(f"{path} is an input; give another output.")
+        if project is not None and project.owns(path):
+            raise ValueError(
+                f"{path} is a place of the project's own files; give another name, best in "
+                f"{project.folder / 'models'}."
+            )
+    if output.resolve() == report.resolve():
+        raise ValueError(f"{output} would be both model and report; give another --report.")
     if job.model is not None and Path(job.model).resolve() == output.resolve():
         raise ValueError(f"{output} is the base; give the adapted model another name.")
     if output.exists() and not job.overwrite:

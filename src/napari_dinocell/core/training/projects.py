@@ -5,7 +5,8 @@ from __future__ import annotations
 from dataclasses import dataclass
 from pathlib import Path
 
-from napari_dinocell.core.project import Project
+from napari_dinocell.core.marks import read_marks
+from napari_dinocell.core.project import Entry, Project
 from napari_dinocell.core.training.data import (
     UNKNOWN,
     LabelArray,
@@ -17,16 +18,24 @@ from napari_dinocell.core.training.data import (
 
 @dataclass(frozen=True)
 class ProjectLabels:
-    """Reads the labels of one entry of a project when it is called."""
+    """Reads the labels of one plane of a project when it is called.
+
+    Attributes
+    ----------
+    folder : Path
+        Of the project.
+    entry : Entry
+    shape : (int, int)
+        Height and width of the image, px.
+    """
 
     folder: Path
-    name: str
+    entry: Entry
+    shape: tuple[int, ...]
 
     def __call__(self) -> LabelArray:
         """(Y, X) int32: cells, 0 where it is known that there is none, else `UNKNOWN`."""
-        project = Project(self.folder)
-        (entry,) = (one for one in project.entries if one.name == self.name)
-        return project.read(entry).training_labels(UNKNOWN)
+        return read_marks(self.folder, self.entry, self.shape).training_labels(UNKNOWN)
 
 
 def read_project(folder: str | Path, *, name: str | None = None) -> list[LabeledImage]:
@@ -47,13 +56,13 @@ def read_project(folder: str | Path, *, name: str | None = None) -> list[Labeled
     project = Project(folder)
     items = []
     for entry in project.entries:
-        labels = ProjectLabels(project.folder, entry.name)
+        plane = project.read(entry)  # once, to see that the image is the one that was annotated
         item = LabeledImage(
             name or project.folder.resolve().name,
             entry.name,
             project.image_path(entry),
-            labels,
+            ProjectLabels(project.folder, entry, plane.labels.shape),
             axes=entry.axes,
         )
-        items.append(with_areas(item, instance_areas(labels())))
+        items.append(with_areas(item, instance_areas(plane.training_labels(UNKNOWN))))
     return items
