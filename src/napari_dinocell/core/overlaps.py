@@ -70,8 +70,8 @@ def overlap_table(true: NDArray[np.integer], pred: NDArray[np.integer]) -> Overl
             f"True labels have the shape {true.shape}, predicted labels {pred.shape}; "
             "give labels of the same image."
         )
-    true_ids, true_areas, true_rank = _compact(true.ravel())
-    pred_ids, pred_areas, pred_rank = _compact(pred.ravel())
+    true_ids, true_areas, true_rank = compact(true.ravel())
+    pred_ids, pred_areas, pred_rank = compact(pred.ravel())
     both = (true_rank > 0) & (pred_rank > 0)
     # int64 before the product: 65 536 cells in each image already overflow 32 bits.
     pairs = (true_rank[both] - 1) * len(pred_ids) + (pred_rank[both] - 1)
@@ -98,8 +98,24 @@ def _check(labels: NDArray[np.integer], name: str) -> None:
         )
 
 
-def _compact(labels: NDArray[np.integer]) -> tuple[NDArray[np.integer], IntArray, IntArray]:
-    """Ids, areas, and the rank of each pixel's id (1 to n; 0 on background) as int64."""
+def compact(labels: NDArray[np.integer]) -> tuple[NDArray[np.integer], IntArray, IntArray]:
+    """Number the instances of a label image without gaps.
+
+    Parameters
+    ----------
+    labels : (n,) int array
+        Of any ids from 0, which is background. Those far above the number of pixels are sorted
+        instead of counted.
+
+    Returns
+    -------
+    ids : (k,) int array
+        That occur, ascending, without 0.
+    areas : (k,) int64 array
+        In pixels.
+    ranks : (n,) int64 array
+        Of each pixel's id, 1 to k; 0 on background.
+    """
     largest = int(labels.max(initial=0))
     if largest <= 4 * labels.size + 1024:
         counts = np.bincount(labels.astype(np.int64), minlength=1)

@@ -14,7 +14,7 @@ import numpy.typing as npt
 
 from napari_dinocell.core.intensity import PlaneLike
 
-__all__ = ["MULTIPLE", "Blender", "TileGrid", "Window"]
+__all__ = ["MULTIPLE", "Blender", "TileGrid", "Window", "reflected"]
 
 MULTIPLE = 8
 """Sides of a tile are multiples of this many pixels: the patch of the transformer."""
@@ -24,6 +24,26 @@ _LEAST = (
 )
 
 RowSink = Callable[[int, npt.NDArray[Any]], None]
+
+
+def reflected(array: npt.NDArray[Any], shape: tuple[int, int]) -> npt.NDArray[Any]:
+    """Extend an array at its bottom and right by what lies beyond a mirror on its last pixels.
+
+    Parameters
+    ----------
+    array : (Y, X) or (Y, X, C) array
+    shape : (int, int)
+        Height and width of the result, px, not below the array's. An axis of one pixel is repeated.
+
+    Returns
+    -------
+    array of `shape` (and C)
+        The array itself where nothing lacks.
+    """
+    lacking = [(0, full - got) for full, got in zip(shape, array.shape, strict=False)]
+    if not any(after for _, after in lacking):
+        return array
+    return np.pad(array, [*lacking, *[(0, 0)] * (array.ndim - 2)], mode="reflect")
 
 
 @dataclass(frozen=True)
@@ -142,12 +162,7 @@ class TileGrid:
         """
         window = self.windows[index]
         inside = np.asarray(plane[window.top : window.bottom, window.left : window.right])
-        lacking = [
-            (0, full - got) for full, got in zip(self.tile_shape, inside.shape, strict=False)
-        ]
-        if not any(after for _, after in lacking):
-            return inside
-        return np.pad(inside, [*lacking, *[(0, 0)] * (inside.ndim - 2)], mode="reflect")
+        return reflected(inside, self.tile_shape)
 
     def weights(self, index: int) -> npt.NDArray[np.float64]:
         """Weights of one tile, of `tile_shape`, in (0, 1]; 0 in the padding."""

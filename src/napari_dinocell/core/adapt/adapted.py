@@ -9,7 +9,7 @@ import torch
 
 from napari_dinocell.core.adapt.report import Report
 from napari_dinocell.core.model.card import BackboneReference, ModelCard
-from napari_dinocell.core.model.files import save_model
+from napari_dinocell.core.model.files import ENDING, save_model
 from napari_dinocell.core.model.library import keep_encoder
 from napari_dinocell.core.model.network import DINOCell
 from napari_dinocell.core.model.store import tensors_sha256
@@ -40,7 +40,23 @@ class Adapted:
         return self.report.after
 
     def segmenter(self, device: str | torch.device = "auto") -> Segmenter:
-        """Segmenter with the adapted model."""
+        """Segmenter with the adapted model.
+
+        Parameters
+        ----------
+        device : str or torch.device
+            As `Segmenter.from_pretrained`.
+
+        Returns
+        -------
+        Segmenter
+            It shares the network with this object.
+
+        Raises
+        ------
+        ValueError
+            If there is no such device.
+        """
         return Segmenter(self.network, self.card, device)
 
     def save(self, path: str | Path, *, name: str | None = None, full: bool = False) -> ModelCard:
@@ -66,17 +82,15 @@ class Adapted:
 
         Raises
         ------
-        ValueError
-            If the file has another ending.
-        OSError
-            If it cannot be written.
+        ValueError, OSError
+            As `save_model` and `keep_encoder`; a ValueError, too, if the encoder is no longer the
+            one that the card names.
         """
         path = Path(path)
         card = self.card.model_copy(update={"name": name or path.stem})
-        card = save_model(path, self.network, card, full=full)
-        if not full:
-            keep_encoder(self.network)
-        return card
+        if not full and path.suffix == ENDING:
+            keep_encoder(self.network)  # first, so that there is no model file without its encoder
+        return save_model(path, self.network, card, full=full)
 
 
 def adapted_card(network: DINOCell, base: ModelCard, report: Report) -> ModelCard:
@@ -85,8 +99,9 @@ def adapted_card(network: DINOCell, base: ModelCard, report: Report) -> ModelCar
     Scores of the base are not those of the result and are left out; where the base names no
     backbone file, its own model file is the one.
     """
-    weights = tensors_sha256(network.encoder.state_dict())
-    backbone = base.backbone or BackboneReference(file=f"{base.name}.safetensors", sha256=weights)
+    backbone = base.backbone or BackboneReference(
+        file=f"{base.name}.safetensors", sha256=tensors_sha256(network.encoder.state_dict())
+    )
     return ModelCard.model_validate(
         base.model_dump()
         | {
@@ -98,6 +113,6 @@ def adapted_card(network: DINOCell, base: ModelCard, report: Report) -> ModelCar
             "command": "",
             "seed": None,
             "scores": {},
-            "adaptation": {"base_backbone": weights, **report.to_json()},
+            "adaptation": report.to_json(),
         }
     )

@@ -20,6 +20,7 @@ from napari_dinocell.core.images import Image, image_from_array
 from napari_dinocell.core.intensity import IntensityRange, PlaneLike
 from napari_dinocell.core.job import ImageJob
 from napari_dinocell.core.model.card import ModelCard
+from napari_dinocell.core.overlaps import compact
 from napari_dinocell.core.rescale import ScaledPlane, scaled_shape
 
 LabelArray = npt.NDArray[np.int32]
@@ -200,7 +201,27 @@ class Annotation:
 
 
 def annotate(example: Example, card: ModelCard) -> Annotation:
-    """Bring an example to the network's scale and number its units."""
+    """Bring an example to the network's scale and number its units.
+
+    The scale is the example's; else it follows from its diameter, else from the pixel sizes of
+    image and model, else it is 1.
+
+    Parameters
+    ----------
+    example : Example
+    card : ModelCard
+        Of the base: its input and its diameter, px.
+
+    Returns
+    -------
+    Annotation
+        Its `plane` is None where the image shows no contrast above its noise.
+
+    Raises
+    ------
+    ValueError
+        If the channel is absent, or the scale so far from 1 that it must be a mistake.
+    """
     image = example.image
     assert isinstance(image, Image)
     ranges = None if example.intensity is None else [example.intensity]
@@ -254,28 +275,11 @@ def _nearest(array: npt.NDArray[Any], shape: tuple[int, int]) -> npt.NDArray[Any
 
 def _numbered(labels: npt.NDArray[Any]) -> tuple[LabelArray, npt.NDArray[np.float64]]:
     """Labels with ids 1..n, cells too small to learn from left out, and their diameters."""
-    compact, areas = _compact(labels)
+    _, areas, ranks = compact(labels.ravel())
     keep = areas >= _MIN_AREA
-    keep[0] = False
-    new = np.where(keep, np.cumsum(keep), 0).astype(np.int32)
-    diameters = np.concatenate([[0.0], 2 * np.sqrt(areas[keep] / np.pi)])
-    return new[compact], diameters
-
-
-def _compact(labels: npt.NDArray[Any]) -> tuple[npt.NDArray[np.int64], npt.NDArray[np.int64]]:
-    """Ids 0..n without gaps, 0 for what was 0, and the area of each; entry 0 is that of 0."""
-    flat = np.asarray(labels).ravel()
-    if int(flat.max(initial=0)) <= 4 * flat.size:
-        areas = np.bincount(flat)
-        present = areas > 0
-        present[0] = True
-        ranks = np.cumsum(present) - 1
-        return ranks[flat].reshape(labels.shape), areas[present]
-    # Ids far above the number of pixels, from hashes or other programs: sort instead of count.
-    ids, inverse = np.unique(np.append(flat, 0), return_inverse=True)
-    areas = np.bincount(inverse, minlength=len(ids))
-    areas[0] -= 1
-    return inverse[:-1].reshape(labels.shape), areas
+    new = np.append(0, np.where(keep, np.cumsum(keep), 0)).astype(np.int32)
+    diameters = np.append(0.0, 2 * np.sqrt(areas[keep] / np.pi))
+    return new[ranks].reshape(labels.shape), diameters
 
 
 def _empty_units(marked: npt.NDArray[np.bool_], background: npt.NDArray[np.bool_]) -> LabelArray:
@@ -291,4 +295,4 @@ def _empty_units(marked: npt.NDArray[np.bool_], background: npt.NDArray[np.bool_
     columns = -(-width // _BLOCK)
     block = (np.arange(height) // _BLOCK)[:, None] * columns + np.arange(width) // _BLOCK
     units[large] = n_units + 1 + block[large]
-    return _compact(units)[0].astype(np.int32)
+    return compact(units.ravel())[2].reshape(units.shape).astype(np.int32)

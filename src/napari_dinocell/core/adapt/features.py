@@ -7,7 +7,6 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 
 import numpy as np
-import numpy.typing as npt
 import torch
 from scipy import ndimage
 from torch import Tensor
@@ -20,6 +19,7 @@ from napari_dinocell.core.inference import Cancel, check_cancel
 from napari_dinocell.core.model.card import ModelCard
 from napari_dinocell.core.model.network import DINOCell
 from napari_dinocell.core.prediction import Thresholds
+from napari_dinocell.core.tiles import reflected
 
 N_VIEWS = 8
 _SLACK = 1.2  # a view is begun only if this many times its usual time is left
@@ -78,7 +78,8 @@ def read_windows(
         for box in place_windows(annotation.shape, boxes, card.tile):
             known = _known(annotation, box, objects, card.target.lift)
             pixels = np.asarray(annotation.plane[box[0] : box[2], box[1] : box[3]], np.float32)
-            image = _padded(pixels, box).reshape(*known.inside.shape, -1).transpose(2, 0, 1)
+            shape = (box[2] - box[0], box[3] - box[1])
+            image = reflected(pixels, shape).reshape(*shape, -1).transpose(2, 0, 1)
             window = FeatureWindow(index, box, known, torch.from_numpy(image.copy()))
             found[-1].append(window)
     longest = max(map(len, found), default=0)
@@ -194,11 +195,3 @@ def _known(
         inside=np.pad(np.ones(inner.shape, bool), lacking),
         diameters=annotation.diameters,
     )
-
-
-def _padded(pixels: npt.NDArray[np.float32], box: Box) -> npt.NDArray[np.float32]:
-    """Pixels of a window, reflected beyond the plane; a single row or column is repeated."""
-    lacking = [(0, box[2] - box[0] - pixels.shape[0]), (0, box[3] - box[1] - pixels.shape[1])]
-    around = [*lacking, *[(0, 0)] * (pixels.ndim - 2)]
-    padded: npt.NDArray[np.float32] = np.pad(pixels, around, mode="reflect")
-    return padded
