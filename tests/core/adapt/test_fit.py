@@ -142,6 +142,11 @@ def test_training_is_a_function_of_its_seed(small_base):
     assert runs[0].held_out != runs[2].held_out
 
 
+def test_nothing_to_train_on_is_one_sentence(small_base):
+    with pytest.raises(ValueError, match="No annotation is left to train on"):
+        fit(small_base[0], [], [], Recipe(), seconds=1, steps=1, check_every=1)
+
+
 def test_training_ends_when_it_is_told_to_and_when_time_is_over(small_base):
     evidence = evidence_of(small_base, n_views=1)
     told = []

@@ -119,7 +119,8 @@ def adapt(
     Cancelled
         If it was cancelled before there was anything to keep.
     ValueError
-        If nothing is annotated, or no annotated plane shows anything.
+        If nothing is annotated, no annotated plane shows anything, or the limits do not suffice
+        for a single annotation.
     FileNotFoundError, ModelFileError
         As `load_model`.
 
@@ -175,6 +176,7 @@ def _decide(
             for one in evidence.judge(part, decode(network, evidence.patches_of(part)))
         ]
         tuned, tuned_tally = tune(by_base, at, lift=lift, is_complete=is_complete)
+        report.tuned = tuned
         report.scores = Scores(tally(by_base, at), tuned_tally, adapted)
         report.verdict = verdict_of(report.scores)
         if report.verdict != "better":
@@ -224,9 +226,14 @@ def _gather(
         advance=clock.advance,
     )
     evidence = Evidence.of(annotations, windows, units)
+    if not evidence.units:
+        raise ValueError(
+            "There was no time or memory for any annotation; raise the limits, or give the "
+            "diameter so that the cells are shrunk."
+        )
+    reached = set(evidence.units)
     n_left = sum(
-        unit not in set(evidence.units) and annotations[unit.annotation].plane is not None
-        for unit in units
+        unit not in reached and annotations[unit.annotation].plane is not None for unit in units
     )
     if n_left:
         notes.append(f"{n_left} annotations were left out: there was no time or memory for them.")

@@ -90,7 +90,7 @@ def adapt_command(
         float, typer.Option(min=0.1, help="Box of the features.", rich_help_panel=_TRAINING)
     ] = 25.0,
     seed: Annotated[
-        int, typer.Option(min=0, help="Of what is held out.", rich_help_panel=_TRAINING)
+        int, typer.Option(min=0, help="Of all random choices.", rich_help_panel=_TRAINING)
     ] = 0,
     device: Annotated[str, typer.Option(help="auto, cpu, cuda, cuda:n or mps.")] = "auto",
     as_json: Annotated[bool, typer.Option("--json", help="Print the report.")] = False,

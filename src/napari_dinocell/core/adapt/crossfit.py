@@ -80,7 +80,16 @@ def crossfit(
     recipe : Recipe
     seconds : float
         Of all trainings together.
-    cancel, watch : callables, optional
+        No training begins a step that would end after its share; each makes at least one.
+    cancel : callable, optional
+        Asked before every step; True stops.
+    watch : callable, optional
+        Gets the curve of the training that runs, and the part of the time that is over, in [0, 1].
+
+    Returns
+    -------
+    Trained
+        `is_verified` unless `parts` is empty.
 
     Notes
     -----
@@ -92,6 +101,8 @@ def crossfit(
     ------
     Cancelled
         If not a single step was made.
+    ValueError
+        If no annotation is left to train on.
     """
     started = time.perf_counter()
     n_patches = len(evidence.patches)

@@ -40,10 +40,10 @@ class Recipe(BaseModel):
     epochs: int = Field(default=50, ge=1)
     """At most; an epoch sees every patch once."""
     learning_rate: float = Field(default=3e-4, gt=0, le=1)
-    """Of AdamW. Ten times as much makes `vits8` diverge."""
+    """Of AdamW."""
     weight_decay: float = Field(default=0.01, ge=0)
     batch: int = Field(default=2, ge=1)
-    """Patches per step. A CPU gains nothing from more, and makes fewer steps in its time."""
+    """Patches per step."""
     pull: float = Field(default=1.0, ge=0)
     """Weight of the one-sided pull that keeps unlabeled cells."""
     seed: int = 0
@@ -121,6 +121,11 @@ def fit(
         True ends the training; what was reached is returned.
     watch : callable, optional
 
+    Raises
+    ------
+    ValueError
+        If there is nothing to train on.
+
     Notes
     -----
     Pseudo-code, per batch of patches, each in a random dihedral view::
@@ -132,6 +137,8 @@ def fit(
     The rate is constant after 5 steps, so that n steps of one training are comparable with n steps
     of another one that sees more of the annotation.
     """
+    if not training:
+        raise ValueError("No annotation is left to train on; label more cells.")
     begun = time.perf_counter()
     device = next(base.parameters()).device
     trial = _copy(base, recipe, training)

@@ -50,6 +50,8 @@ class Report:
         Annotated cells and empty places in use.
     before, after : Thresholds
         Of the base, and of the result.
+    tuned : Thresholds or None
+        Best of the base; None where nothing was held out.
     scores : Scores or None
         None where nothing was held out.
     folds : list of Curve
@@ -69,6 +71,7 @@ class Report:
     base: str
     before: Thresholds
     after: Thresholds
+    tuned: Thresholds | None = None
     verdict: Verdict = "unverified"
     n_cells: int = 0
     n_empty: int = 0
