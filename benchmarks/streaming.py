@@ -33,9 +33,10 @@ from napari_dinocell.core.stream.manifest import Manifest
 from napari_dinocell.core.stream.order import Order
 from napari_dinocell.core.stream.processes import ProcessStream, open_stream
 from napari_dinocell.core.stream.records import FieldRecord
+from napari_dinocell.core.stream.samples import TileSettings
 from napari_dinocell.core.stream.sources import SourceSettings
 from napari_dinocell.core.stream.stores import S3Settings, S3Store
-from napari_dinocell.core.stream.stream import FieldStream, TileSettings
+from napari_dinocell.core.stream.stream import FieldStream
 
 BUCKET = "public"
 USD_PER_GB = 0.09  # AWS list price of data that leave a region; the sponsored bucket bills nobody

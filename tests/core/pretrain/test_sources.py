@@ -84,6 +84,21 @@ def test_labeled_images_are_fields_of_one_channel_or_of_color(tmp_path):
     assert channels["color"] == ("color red", "color green", "color blue")
 
 
+def test_a_manifest_alone_is_split_as_the_folder_that_it_lists(fields, tmp_path):
+    everything, _ = opened(fields, held_out=0)
+    everything.write(tmp_path / "manifest.parquet")
+    options = {"held_out": 0.5, "split_seed": 3, "moved": {str(fields): "s3://bucket"}}
+    for one, other in zip(
+        opened(fields, **options), opened(tmp_path / "manifest.parquet", **options), strict=True
+    ):
+        assert list(one) == list(other)
+        assert one.sha256 == other.sha256
+    with pytest.raises(ValueError, match="No field is from nowhere"):
+        opened(tmp_path / "manifest.parquet", held_out_sources=("nowhere",))
+    with pytest.raises(ValueError, match="left to train on"):
+        opened(tmp_path / "manifest.parquet", held_out_sources=("fields",))
+
+
 def test_a_manifest_and_a_folder_can_be_mixed_and_addresses_moved(fields, tmp_path):
     training, _ = opened(fields, held_out=0)
     training.write(tmp_path / "manifest.parquet")

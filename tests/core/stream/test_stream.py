@@ -1,5 +1,4 @@
 import itertools
-import os
 import threading
 from pathlib import Path
 
@@ -12,14 +11,9 @@ from napari_dinocell.core.intensity import intensity_range, normalize
 from napari_dinocell.core.stream.manifest import Manifest
 from napari_dinocell.core.stream.order import Order, rank_slots
 from napari_dinocell.core.stream.records import FieldRecord
+from napari_dinocell.core.stream.samples import Sample, TileSettings
 from napari_dinocell.core.stream.sources import SourceSettings
-from napari_dinocell.core.stream.stream import (
-    FieldStream,
-    Sample,
-    Threads,
-    TileSettings,
-    merge_states,
-)
+from napari_dinocell.core.stream.stream import FieldStream, Threads, merge_states
 
 from .plates import SIZE, plane, write_plate
 
@@ -154,7 +148,7 @@ def test_a_checkpoint_of_another_order_or_of_other_fields_is_refused(manifest, o
     state = opened(manifest).state_dict()
     with pytest.raises(ValueError, match="batch = 8, now it is 16"):
         opened(manifest, batch=16).load_state_dict(state)
-    fewer = manifest.select(lambda record: record.well != "A01")
+    fewer = Manifest(record for record in manifest if record.well != "A01")
     with pytest.raises(ValueError, match="with other fields"):
         opened(fewer).load_state_dict(state)
     begun = opened(manifest)
@@ -260,9 +254,8 @@ def test_closing_ends_all_threads_even_in_the_middle_of_a_step(manifest, opened)
         assert not thread.is_alive()
 
 
-@pytest.mark.skipif(not hasattr(os, "sched_getaffinity"), reason="needs Linux")
 def test_memory_stays_bounded_over_many_steps(manifest, opened):
-    """What is kept after 30 steps is not less than after 150: nothing piles up."""
+    """After 150 steps hardly more fields are kept than after 30: nothing piles up."""
     stream = opened(manifest, rank=1, n_ranks=4)  # half of a field's tiles
     take(stream, 30)
     early = len(stream._leases)

@@ -14,9 +14,10 @@ from napari_dinocell.core.stream.fetch import RetryPolicy
 from napari_dinocell.core.stream.manifest import Manifest
 from napari_dinocell.core.stream.order import Order
 from napari_dinocell.core.stream.records import FieldRecord
+from napari_dinocell.core.stream.samples import Sample, TileSettings
 from napari_dinocell.core.stream.sources import SourceSettings
 from napari_dinocell.core.stream.stores import S3Settings
-from napari_dinocell.core.stream.stream import FieldStream, Sample, Threads, TileSettings
+from napari_dinocell.core.stream.stream import FieldStream, Threads
 
 from .plates import records, write_plate
 

@@ -63,11 +63,6 @@ class ViewDrawing:
         self._with_answers = config.loss.cross > 0
         self._left_out, self._joint = frozenset(config.data.left_out), config.data.joint
 
-    @property
-    def n_global(self) -> int:
-        """Global crops per sample."""
-        return self._strategy.n_global
-
     def __call__(self, sample: Sample) -> tuple[Sample, SampleViews]:
         """The sample and its views."""
         shown = np.array([name not in self._left_out for name in sample.channels])

@@ -24,9 +24,10 @@ from napari_dinocell.core.stream import processes
 from napari_dinocell.core.stream.decode import PlaneChecks
 from napari_dinocell.core.stream.manifest import Manifest
 from napari_dinocell.core.stream.order import Order, rank_slots
+from napari_dinocell.core.stream.samples import TileSettings
 from napari_dinocell.core.stream.sources import SourceSettings
 from napari_dinocell.core.stream.stores import S3Settings
-from napari_dinocell.core.stream.stream import Threads, TileSettings, merge_states
+from napari_dinocell.core.stream.stream import Threads, merge_states
 from napari_dinocell.core.training.config import dump_config
 from napari_dinocell.core.training.distributed import World
 from napari_dinocell.core.training.setup import training_dtype
@@ -45,6 +46,7 @@ class Run:
     plan : Plan
     stream : FieldStream or ProcessStream
         Loaded with a checkpoint before `batches` begin.
+    training : Manifest
     held_out : Manifest
         Fields for pictures and health; the training fields if none are held out.
     gate : Gate
@@ -61,6 +63,7 @@ class Run:
     optimizer: torch.optim.Optimizer
     plan: Plan
     stream: Stream
+    training: Manifest
     held_out: Manifest
     gate: Gate
     step: int = 0
@@ -149,6 +152,7 @@ def prepare(config: SSLConfig, place: World, device: torch.device) -> Run:
         optimizer=optimizer,
         plan=make_plan(config),
         stream=open_stream(config, training, place),
+        training=training,
         held_out=held_out or training,
         gate=Gate(config),
     )

@@ -2,9 +2,10 @@
 
 import csv
 import os
-from collections.abc import Iterator
+from collections.abc import Callable, Iterable, Iterator
 from dataclasses import replace
-from hashlib import sha256
+from functools import partial
+from itertools import chain
 from pathlib import Path
 
 import tifffile
@@ -13,7 +14,7 @@ from PIL import Image
 from napari_dinocell.core.errors import ImageFileError
 from napari_dinocell.core.pretrain.config import DataSettings
 from napari_dinocell.core.stream.containers import records_from_images
-from napari_dinocell.core.stream.manifest import Manifest, read_records
+from napari_dinocell.core.stream.manifest import Manifest, is_held_out, read_records
 from napari_dinocell.core.stream.records import FieldRecord
 from napari_dinocell.core.training.readers import read_labeled
 
@@ -30,26 +31,64 @@ def open_fields(settings: DataSettings) -> tuple[Manifest, Manifest | None]:
     Raises
     ------
     FileNotFoundError, ValueError
-        If a source is not there, or has no fields.
+        If a source is not there, has no fields, or is a manifest in another order than its own.
     """
-    split: dict[str, list[FieldRecord]] = {"train": [], "held out": [], "": []}
-    for source in settings.sources:
-        for record, part in _records(source, settings.axes):
-            if set(record.channels) <= set(settings.left_out):
-                continue  # nothing of it may be shown
-            moved = tuple(_moved(address, settings.moved) for address in record.addresses)
-            split[part].append(replace(record, addresses=moved))
-    training, held_out = split["train"], split["held out"]
-    if split[""]:
-        rest = Manifest(split[""])
-        one, other = _split(rest, settings)
-        training, held_out = training + one, held_out + other
-    if not training:
+    read: Callable[[], Iterable[tuple[FieldRecord, str]]]
+    build: Callable[[Iterable[FieldRecord]], Manifest]
+    if len(settings.sources) == 1 and Path(settings.sources[0]).suffix == ".parquet":
+        # A manifest of millions is never held unpacked: it is read again for each part.
+        read, build = partial(_fields, settings), Manifest.from_ordered
+    else:
+        kept = list(_fields(settings))
+        read, build = partial(iter, kept), Manifest
+    sources: set[str] = set()  # whose fields name no split
+    parts: set[str] = set()
+
+    def part(wanted: str) -> Iterator[FieldRecord]:
+        for record, named in read():
+            if not named:
+                sources.add(record.source)
+            own = named or _part(record, settings)
+            parts.add(own)
+            if own == wanted:
+                yield record
+
+    training = _built(build, part("train"))
+    absent = set(settings.held_out_sources) - sources
+    if sources and absent:
+        raise ValueError(f"No field is from {sorted(absent)[0]}, a source to be held out.")
+    if training is None:
         raise ValueError(
             f"No field of {', '.join(settings.sources)} is left to train on; lower data.held_out "
             "or data.left_out."
         )
-    return Manifest(training), Manifest(held_out) if held_out else None
+    return training, build(part("held out")) if "held out" in parts else None
+
+
+def _built(
+    build: Callable[[Iterable[FieldRecord]], Manifest], records: Iterator[FieldRecord]
+) -> Manifest | None:
+    """The manifest, or None if there are no records."""
+    first = next(records, None)
+    return None if first is None else build(chain([first], records))
+
+
+def _fields(settings: DataSettings) -> Iterator[tuple[FieldRecord, str]]:
+    """All fields that may be shown, where they lie now, each with its split."""
+    for source in settings.sources:
+        for record, named in _records(source, settings.axes):
+            if set(record.channels) <= set(settings.left_out):
+                continue  # nothing of it may be shown
+            moved = tuple(_moved(address, settings.moved) for address in record.addresses)
+            yield replace(record, addresses=moved), named
+
+
+def _part(record: FieldRecord, settings: DataSettings) -> str:
+    """Split of a field that names none."""
+    is_out = is_held_out(
+        record, settings.held_out, settings.held_out_sources, seed=settings.split_seed
+    )
+    return "held out" if is_out else "train"
 
 
 def _records(source: str, axes: str | None) -> Iterator[tuple[FieldRecord, str]]:
@@ -131,21 +170,6 @@ def plane_count(path: Path) -> int:
             return int(series.shape[0]) if series.ndim == 3 else 1
     with Image.open(path) as picture:
         return 3 if picture.mode == "P" else len(picture.getbands())
-
-
-def _split(rest: Manifest, settings: DataSettings) -> tuple[list[FieldRecord], list[FieldRecord]]:
-    """Part whole plates, by the hash of their name: more plates never move those that were there."""
-    sources = set(settings.held_out_sources)
-    absent = sources - {record.source for record in rest}
-    if absent:
-        raise ValueError(f"No field is from {sorted(absent)[0]}, a source to be held out.")
-
-    def is_held_out(record: FieldRecord) -> bool:
-        digest = sha256(f"{settings.split_seed}/{record.plate_id}".encode()).digest()
-        share = int.from_bytes(digest[:8]) / 2**64
-        return record.source in sources or share < settings.held_out
-
-    return [r for r in rest if not is_held_out(r)], [r for r in rest if is_held_out(r)]
 
 
 def _moved(address: str, moved: dict[str, str]) -> str:

@@ -2,13 +2,13 @@
 
 import json
 import zlib
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Collection, Iterable, Iterator
 from dataclasses import asdict
 from functools import lru_cache
 from hashlib import sha256
 from itertools import islice
 from pathlib import Path
-from typing import Any, Literal, TypeVar
+from typing import Any, TypeVar
 
 from napari_dinocell.core.storage import natural_key
 from napari_dinocell.core.writing import whole_file
@@ -40,6 +40,19 @@ class Manifest:
 
     def __init__(self, records: Iterable[FieldRecord]) -> None:
         self._pack(sorted(records, key=_sort_key))
+
+    @classmethod
+    def from_ordered(cls, records: Iterable[FieldRecord]) -> "Manifest":
+        """The same from records in the order of a manifest, of which only a block is held at once.
+
+        Raises
+        ------
+        ValueError
+            If there are none, two have the same id, or they are in another order.
+        """
+        manifest = cls.__new__(cls)
+        manifest._pack(records)
+        return manifest
 
     def _pack(self, ordered: Iterable[FieldRecord]) -> None:
         self._blocks: list[bytes] = []
@@ -102,49 +115,6 @@ class Manifest:
             shards += [size] * full + ([rest] if rest else [])
         return shards
 
-    def select(self, keep: Callable[[FieldRecord], bool]) -> "Manifest":
-        """The fields for which `keep` is true."""
-        return Manifest(record for record in self if keep(record))
-
-    def split(
-        self,
-        held_out: float = 0.05,
-        sources: Iterable[str] = (),
-        *,
-        level: Literal["plate", "well", "site"] = "plate",
-        seed: int = 0,
-    ) -> tuple["Manifest", "Manifest"]:
-        """Training fields and fields held out: whole plates, because wells of one plate are alike.
-
-        Parameters
-        ----------
-        held_out : float
-            Share of the plates; which ones depends on their names and the seed alone.
-        sources : iterable of str
-            Sources that are held out as a whole.
-        level : str
-            What is never parted; below ``plate`` for those who have one plate only.
-
-        Raises
-        ------
-        ValueError
-            If one of the two would be empty.
-        """
-        sources, n_levels = set(sources), {"plate": 3, "well": 4, "site": 5}[level]
-
-        def is_held_out(record: FieldRecord) -> bool:
-            levels = (record.source, record.batch, record.plate, record.well, record.site)
-            digest = sha256(f"{seed}/{'/'.join(levels[:n_levels])}".encode()).digest()
-            return record.source in sources or int.from_bytes(digest[:8]) < held_out * 2**64
-
-        n_held_out = sum(map(is_held_out, self))
-        if n_held_out in (0, len(self)):
-            raise ValueError(
-                f"Of {len(self)} fields {n_held_out} would be held out; change the share, the "
-                "seed, or split by well or site."
-            )
-        return self.select(lambda record: not is_held_out(record)), self.select(is_held_out)
-
     def write(self, path: str | Path) -> None:
         """Write a Parquet file, whole or not at all."""
         write_records(path, self)
@@ -158,9 +128,23 @@ class Manifest:
         FileNotFoundError, ValueError
             If there is no such file, or it is no manifest.
         """
-        manifest = cls.__new__(cls)
-        manifest._pack(read_records(path))  # written in order: no need to hold all to sort them
-        return manifest
+        return cls.from_ordered(read_records(path))
+
+
+def is_held_out(
+    record: FieldRecord, share: float, sources: Collection[str] = (), *, seed: int = 0
+) -> bool:
+    """Whether a field is held out: with its whole plate, because wells of one plate are alike.
+
+    Parameters
+    ----------
+    share : float
+        Of the plates. Which ones depends on seed and names alone: more plates move none.
+    sources : collection of str
+        Sources that are held out as a whole.
+    """
+    digest = sha256(f"{seed}/{record.plate_id}".encode()).digest()
+    return record.source in sources or int.from_bytes(digest[:8]) / 2**64 < share
 
 
 def write_records(path: str | Path, records: Iterable[FieldRecord]) -> None:
@@ -182,7 +166,15 @@ def write_records(path: str | Path, records: Iterable[FieldRecord]) -> None:
 
 
 def read_records(path: str | Path) -> Iterator[FieldRecord]:
-    """Fields of a Parquet file that `write_records` wrote."""
+    """Fields of a Parquet file that `write_records` wrote, read block by block.
+
+    Raises
+    ------
+    FileNotFoundError, ValueError
+        If there is no such file, or it is no manifest.
+    ImportError
+        If pyarrow is not installed.
+    """
     pyarrow = require_pyarrow()
     if not Path(path).is_file():
         raise FileNotFoundError(f"There is no manifest {path}; build one first.")

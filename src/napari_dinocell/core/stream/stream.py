@@ -30,8 +30,6 @@ from .samples import Sample, TileSettings
 from .substitutes import Substitutes
 from .windows import cut, finish, tile_corners
 
-__all__ = ["FieldStream", "Sample", "Threads", "TileSettings", "check_state", "merge_states"]
-
 _FIELD_BYTES = 16 << 20  # assumed until a field has been seen
 _MOST_STEPS = 64
 
@@ -84,8 +82,6 @@ class FieldStream:
         This process's slots of each step (`order.rank_slots`); all by default.
     tiles : TileSettings, optional
     threads : Threads, optional
-    start_step : int
-        Number of the first step.
     transform : callable, optional
         Applied to each Sample in the threads; its result is handed out instead.
 
@@ -108,7 +104,6 @@ class FieldStream:
         slots: range | None = None,
         tiles: TileSettings | None = None,
         threads: Threads | None = None,
-        start_step: int = 0,
         transform: Callable[[Sample], Any] | None = None,
     ) -> None:
         self._order, self._fields = order, fields
@@ -117,7 +112,7 @@ class FieldStream:
         self._transform, self.counters = transform, fields.counters
         self._field_pool = ThreadPoolExecutor(self._threads.n_fields, "field")
         self._finish_pool = ThreadPoolExecutor(self._threads.n_finishing, "finish")
-        self._next_step = self._next_plan = start_step
+        self._next_step = self._next_plan = 0
         self._leases: dict[_Key, _Lease] = {}
         self._planned: deque[list[Draw]] = deque()
         self._finishing: deque[tuple[list[Draw], list[Future[Any]]]] = deque()
