@@ -37,7 +37,9 @@ def train_ssl_command(
     path = shipped_configs(self_supervised=True).get(config, Path(config))
     settings = load_config(SSLConfig, path, overrides or [])
     if dry_run:
-        typer.echo(estimate(settings))
+        found = estimate(settings)
+        if found is not None:  # in the main process
+            typer.echo(found)
     else:
         pretrain(settings)
 

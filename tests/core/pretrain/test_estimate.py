@@ -1,4 +1,9 @@
+import os
+import re
+import subprocess
+import sys
 from contextlib import contextmanager
+from dataclasses import replace
 
 import pytest
 import torch
@@ -6,7 +11,7 @@ from torch.nn.attention import SDPBackend, sdpa_kernel
 from torch.utils.flop_counter import FlopCounterMode
 
 from napari_dinocell.core.model.vit import VIT_S, VisionTransformer
-from napari_dinocell.core.pretrain.estimate import estimate, forward_macs, step_flop
+from napari_dinocell.core.pretrain.estimate import Estimate, estimate, forward_macs, step_flop
 from napari_dinocell.core.pretrain.network import ENCODERS
 from napari_dinocell.core.pretrain.regularize import BlockRunning
 from napari_dinocell.core.pretrain.start import make_network
@@ -49,7 +54,7 @@ def test_operations_of_a_step_are_nearly_those_that_torch_counts(configured, cro
 
 
 def test_a_dry_run_extrapolates_what_it_measured_and_writes_nothing(configured, tmp_path, fields):
-    config = configured()
+    config = configured(f"data.cache={tmp_path / 'cache'}")
     found = estimate(config)
     stored = sum(path.stat().st_size for path in fields.rglob("*.tif")) / 8e6
     assert found.field_mb == pytest.approx(stored)
@@ -61,3 +66,27 @@ def test_a_dry_run_extrapolates_what_it_measured_and_writes_nothing(configured, 
     for word in ("GB", "h computing", "TFLOP", "memory", "$"):
         assert word in text
     assert not (tmp_path / "out").exists()
+    assert not (tmp_path / "cache").exists()
+
+
+def test_processes_of_a_dry_run_measure_together_and_one_of_them_reports(run_file, fields):
+    torchrun = ["-m", "torch.distributed.run", "--standalone", "--nproc-per-node", "2"]
+    words = ["-m", "napari_dinocell.core.train_ssl", str(run_file), "--dry-run"]
+    result = subprocess.run(
+        [sys.executable, *torchrun, *words],
+        env=os.environ | {"OMP_NUM_THREADS": "1"}, capture_output=True, text=True, check=False,
+    )  # fmt: skip
+    assert result.returncode == 0, result.stderr
+    assert result.stdout.count("fields ") == 1
+    assert " on 2 x cpu; " in result.stdout
+    assert "20 steps, 80 tiles, 40 reads (5.0 per field)" in result.stdout
+    stored = sum(path.stat().st_size for path in fields.rglob("*.tif")) / 8e6
+    assert float(re.search(r"of ([\d.]+) MB", result.stdout)[1]) == pytest.approx(stored, abs=0.01)
+
+
+def test_the_share_of_the_peak_is_that_of_all_devices():
+    one = Estimate(8, 20, 80, 40, 1.0, 10.0, 1.0, 989 / 2, 4.0, "NVIDIA H100 80GB HBM3")
+    assert ", 50% of its peak" in str(one)
+    eight = replace(one, n_devices=8, tflop=989 * 2)
+    assert " on 8 x NVIDIA H100" in str(eight)
+    assert ", 25% of its peak" in str(eight)

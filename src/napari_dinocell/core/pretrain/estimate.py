@@ -1,4 +1,7 @@
-"""What a run would need, from a few measured fields and steps on this machine."""
+"""What a run would need, from a few measured fields and steps on this machine.
+
+Started with torchrun, as the run would be, all processes measure together.
+"""
 
 import time
 from concurrent.futures import ThreadPoolExecutor
@@ -14,11 +17,10 @@ from napari_dinocell.core.pretrain.config import SSLConfig
 from napari_dinocell.core.pretrain.network import ENCODERS
 from napari_dinocell.core.pretrain.optimizer import follow_plan
 from napari_dinocell.core.pretrain.run import Run, prepare, source_settings
-from napari_dinocell.core.pretrain.sources import open_fields
 from napari_dinocell.core.pretrain.step import forward_backward
 from napari_dinocell.core.pretrain.strategies import make_strategy
 from napari_dinocell.core.pretrain.teacher import update_teacher
-from napari_dinocell.core.training.distributed import World
+from napari_dinocell.core.training.distributed import barrier, own_device, world
 
 _N_FIELDS, _N_STEPS, _N_TILES_ON_CPU = 16, 3, 2
 _DOLLARS_PER_GB = 0.09  # list price of traffic out of a cloud; a sponsored public bucket bills none
@@ -39,14 +41,16 @@ class Estimate:
     n_reads : int
         Fields that are fetched, repetitions included.
     field_mb, read_mb_s : float
-        Bytes of a field as stored, and the rate at which this machine reads them now.
+        Bytes of a field as stored, and the rate at which all processes read them now.
     step_s : float
-        Of a whole step on this device, without data.
+        Of a whole step of all processes, without data.
     tflop : float
         Of a whole step.
     peak_gb : float or None
-        Largest GPU memory.
+        Largest memory of a GPU.
     device : str
+    n_devices : int
+        Processes, each with a device of its own (or a part of one CPU).
     """
 
     n_fields: int
@@ -59,6 +63,7 @@ class Estimate:
     tflop: float
     peak_gb: float | None
     device: str
+    n_devices: int = 1
 
     @property
     def total_gb(self) -> float:
@@ -80,8 +85,10 @@ class Estimate:
         needed = self.total_gb * 1e3 / max(self.compute_h * 3600, 1e-9)
         tera = self.tflop / self.step_s
         peak = next((v for name, v in _PEAK_TFLOPS.items() if name in self.device), None)
-        share = f", {tera / peak:.0%} of its peak in bfloat16" if peak else ""
+        share = f", {tera / peak / self.n_devices:.0%} of its peak in bfloat16" if peak else ""
         memory = "not measured" if self.peak_gb is None else f"{self.peak_gb:.1f} GB at most"
+        each = " on each" if self.n_devices > 1 else ""
+        device = f"{self.n_devices} x {self.device}" if each else self.device
         return "\n".join(
             [
                 f"fields     {self.n_fields} of {self.field_mb:.2f} MB (measured)",
@@ -91,55 +98,68 @@ class Estimate:
                 f"{needed:,.0f} MB/s keep the device busy",
                 f"cost       ${self.total_gb * _DOLLARS_PER_GB:,.0f} where traffic is billed at "
                 f"${_DOLLARS_PER_GB}/GB; $0 from a sponsored public bucket",
-                f"step       {self.step_s:.3g} s on {self.device}; {self.tflop:.2f} TFLOP, "
+                f"step       {self.step_s:.3g} s on {device}; {self.tflop:.2f} TFLOP, "
                 f"{tera:.2f} TFLOP/s{share}",
                 f"time       {self.compute_h:.1f} h computing, {self.read_h:.1f} h reading; "
                 f"{slower} decides",
-                f"memory     {memory}",
+                f"memory     {memory}{each}",
             ]
         )
 
 
-def estimate(config: SSLConfig) -> Estimate:
+def estimate(config: SSLConfig) -> Estimate | None:
     """Read some fields, make some steps, and extrapolate. Writes nothing but the quarantine file.
 
-    On a CPU a step is measured with two tiles and scaled.
+    Every process of a distributed run calls this with the same configuration; only the main one
+    gets the estimate, the others None. On a CPU a step is measured with two tiles per process and
+    scaled.
     """
     if config.threads:
         torch.set_num_threads(config.threads)
+    # Without the disk cache: what it holds would be measured instead of the store.
+    config = config.model_copy(update={"data": config.data.model_copy(update={"cache": None})})
     device = resolve_device(config.device)
-    field_mb, rate = _measure_reading(config)
-    run = prepare(config, World(0, 1, 0), device)
-    batches = Batches(run.stream, device, config)
+    with world(device.type) as place:
+        run = prepare(config, place, own_device(device, place))
+        field_mb, rate = _measure_reading(run)
+        batch = _first_batch(run)
+        seconds = _measure_steps(run, batch) * config.batch / (len(batch.views) * place.size)
+        is_cuda = run.device.type == "cuda"
+        n_tiles = config.steps * config.batch
+        found = Estimate(
+            n_fields=len(run.training),
+            n_steps=config.steps,
+            n_tiles=n_tiles,
+            n_reads=n_tiles // config.data.tiles_per_field,
+            field_mb=field_mb,
+            read_mb_s=rate,
+            step_s=seconds,
+            tflop=step_flop(config) / 1e12,
+            peak_gb=torch.cuda.max_memory_allocated(run.device) / 1e9 if is_cuda else None,
+            device=torch.cuda.get_device_name(run.device) if is_cuda else device.type,
+            n_devices=place.size,
+        )
+        barrier()
+    return found if place.is_main else None
+
+
+def _first_batch(run: Run) -> Batch:
+    """Tiles of the first step of this process; on a CPU only two, without micro-batches."""
+    batches = Batches(run.stream, run.device, run.config)
     try:
         batch = next(batches)
     finally:
         batches.close()
-    if device.type == "cpu":
-        n = min(_N_TILES_ON_CPU, config.batch)
-        batch = replace(
-            batch,
-            tiles=batch.tiles[:n],
-            views=batch.views[:n],
-            masks=batch.masks[:, :n],
-            visible=None if batch.visible is None else batch.visible[:, :n],
-        )
-        run.config = config.model_copy(update={"micro_batch": 0})
-    seconds = _measure_steps(run, batch) * config.batch / len(batch.views)
-    peak = torch.cuda.max_memory_allocated(device) / 1e9 if device.type == "cuda" else None
-    name = torch.cuda.get_device_name(device) if device.type == "cuda" else device.type
-    n_tiles = config.steps * config.batch
-    return Estimate(
-        n_fields=len(open_fields(config.data)[0]),
-        n_steps=config.steps,
-        n_tiles=n_tiles,
-        n_reads=n_tiles // config.data.tiles_per_field,
-        field_mb=field_mb,
-        read_mb_s=rate,
-        step_s=seconds,
-        tflop=step_flop(config) / 1e12,
-        peak_gb=peak,
-        device=name,
+    if run.device.type != "cpu":
+        return batch
+    run.config = run.config.model_copy(update={"micro_batch": 0})
+    n = min(_N_TILES_ON_CPU, len(batch.views))
+    return replace(
+        batch,
+        tiles=batch.tiles[:n],
+        views=batch.views[:n],
+        masks=batch.masks[:, :n],
+        visible=None if batch.visible is None else batch.visible[:, :n],
     )
 
 
@@ -179,37 +199,49 @@ def forward_macs(shape: ViTConfig, size: int) -> float:
     return shape.depth * block + n_patches * 3 * shape.patch**2 * width
 
 
-def _measure_reading(config: SSLConfig) -> tuple[float, float]:
-    """Megabytes of a field as stored, and megabytes per second with all threads."""
-    fields = open_fields(config.data)[0]
-    source = replace(source_settings(config.data), cache_folder=None, memory_bytes=0)
-    reader = source.open(fields, config.seed)
-    rows = np.unique(np.linspace(0, len(fields) - 1, min(_N_FIELDS, len(fields))).astype(int))
+def _measure_reading(run: Run) -> tuple[float, float]:
+    """Megabytes of a field as stored, and megabytes per second of all processes together.
+
+    Each reads fields of its own at the same time as the others.
+    """
+    data, fields, place = run.config.data, run.training, run.place
+    source = replace(source_settings(data), memory_bytes=0)
+    reader = source.open(fields, run.config.seed)
+    spread = np.linspace(0, len(fields) - 1, _N_FIELDS * place.size).astype(int)
+    rows = np.unique(spread[place.rank :: place.size])
+    barrier()
     begin = time.perf_counter()
     try:
-        with ThreadPoolExecutor(config.data.field_threads) as pool:
+        with ThreadPoolExecutor(data.field_threads) as pool:
             list(pool.map(reader.read, map(int, rows)))
         seconds = time.perf_counter() - begin
         megabytes = reader.counters["bytes"] / 1e6
     finally:
         reader.stop()
-    return megabytes / len(rows), megabytes / seconds
+    return megabytes / len(rows), megabytes / seconds * place.size
 
 
 def _measure_steps(run: Run, batch: Batch) -> float:
-    """Seconds of a whole step, the first left out."""
+    """Seconds of a whole step on such a batch in each process, the first left out."""
+    run.step = run.plan.n_heads  # the stage that nearly all of a run is
     model = run.model()
-    run.student.freeze(False)  # stage B is nearly all of a run
     times = []
     for step in range(_N_STEPS):
         begin = time.perf_counter()
         run.optimizer.zero_grad(set_to_none=True)
         losses, _ = forward_backward(
-            model, run.teacher, batch, run.config, step=step, temperature=0.04, dtype=run.dtype
+            model,
+            run.teacher,
+            batch,
+            run.config,
+            step=step,
+            temperature=0.04,
+            rank=run.place.rank,
+            dtype=run.dtype,
         )
         follow_plan(run.optimizer, run.plan, step)
         run.optimizer.step()
         update_teacher(run.teacher, run.student.network, 0.99)
-        losses.over_processes()  # waits for the device
+        losses.over_processes()  # waits for the device, and for the other processes
         times.append(time.perf_counter() - begin)
     return float(np.median(times[1:]))
