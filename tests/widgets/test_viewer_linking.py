@@ -73,23 +73,48 @@ def test_axes_that_are_not_known_are_asked_for(panel_on, wait):
     assert "20 objects" in panel.runner.status.text()
 
 
-def test_corrections_are_linked_with_the_cells(segmented, wait):
+@pytest.mark.parametrize(
+    ("name", "linked"), [("image cells", "image objects"), ("nuclei", "nuclei objects")]
+)
+def test_corrections_are_linked_with_the_cells_whatever_their_name(segmented, wait, name, linked):
     from napari_dinocell.widgets.linking_panel import LinkingPanel  # noqa: PLC0415
 
     stack = np.stack([discs()] * 3)
     viewer, segment = segmented(stack, axis_labels=("z", "y", "x"))
-    corrector = segment.results.tools.corrector
-    corrector.reject([(0.0, 20.0, 20.0)] if viewer.dims.ndim == 2 else [(20.0, 20.0)])
+    segment.results.tools.corrector.reject([(20.0, 20.0)])
+    viewer.layers["image cells"].name = name
     panel = LinkingPanel(viewer)
     viewer.window.add_dock_widget(panel, name="Link planes")
     assert panel.labels.count() == 1
     run(panel, wait)
-    objects = viewer.layers["image objects"].data
+    objects = viewer.layers[linked].data
     deleted = int(segment.preview.plane)
     assert objects[deleted, 20, 20] == 0
     others = [plane for plane in range(3) if plane != deleted]
     assert all(objects[plane, 20, 20] > 0 for plane in others)
     assert len(np.unique(objects[:, 60, 60])) == 1
+
+
+@pytest.mark.parametrize("outer", [0, 2])
+def test_an_accepted_cell_stays_apart_from_others_wherever_the_planes_axis_is(
+    segmented, wait, outer
+):
+    from napari_dinocell.widgets.linking_panel import LinkingPanel  # noqa: PLC0415
+
+    # Two cells in the same columns, one below the other.
+    stack = np.stack([discs((80, 40))] * 5, axis=outer)
+    letters = ["y", "x"]
+    letters.insert(outer, "z")
+    viewer, segment = segmented(stack, axis_labels=letters)
+    segment.results.tools.corrector.accept([(20.0, 20.0)])
+    assert np.count_nonzero(viewer.layers["image corrected"].data > 1) > 100
+    panel = LinkingPanel(viewer)
+    viewer.window.add_dock_widget(panel, name="Link planes")
+    run(panel, wait)
+    assert "2 objects" in panel.runner.status.text()
+    objects = np.moveaxis(viewer.layers["image objects"].data, outer, 0)
+    assert len(np.unique(objects[:, 20, 20])) == len(np.unique(objects[:, 60, 20])) == 1
+    assert objects[0, 20, 20] != objects[0, 60, 20]
 
 
 def test_a_viewer_without_a_stack_says_what_to_do(panel_on, wait):
@@ -126,3 +151,5 @@ def test_the_chosen_layer_may_be_renamed_and_deleted(panel_on, wait):
     viewer.layers.remove("other")
     wait(lambda: panel.runner.job is None)
     assert "20 tracks" in panel.runner.status.text()
+    assert viewer.layers["a"].visible
+    assert panel.labels.layer == viewer.layers["a"]

@@ -128,12 +128,13 @@ def test_measured_cells_stand_in_naparis_table_at_the_row_of_their_id(measured, 
     assert [line.split(",")[0] for line in lines] == ["label", "3", "7"]
 
 
-def test_cells_of_a_stack_are_measured_plane_by_plane(measured):
+@pytest.mark.parametrize(("axis", "column"), [("z", "z"), ("t", "frame")])
+def test_cells_of_a_stack_are_measured_plane_by_plane(measured, axis, column):
     labels = np.zeros((3, 40, 50), int)
     labels[0, :5, :5] = 4
     labels[2, :6, :6] = 4
-    layer, panel = measured(labels, axis_labels=("z", "y", "x"))
-    assert panel.table["z"].tolist() == [0, 2]
+    layer, panel = measured(labels, axis_labels=(axis, "y", "x"))
+    assert panel.table[column].tolist() == [0, 2]
     assert panel.table["area"].tolist() == [25, 36]
     assert "plane by plane" in panel.runner.status.text()
     assert layer.features.empty

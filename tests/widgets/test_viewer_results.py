@@ -92,6 +92,40 @@ def test_the_other_files_tell_of_the_same_cells(corrected, wait, tmp_path):
     assert len(np.unique(np.asarray(zarr.array[:]))) == n_discs()
 
 
+def test_a_table_of_a_movie_has_the_columns_of_the_command_line(segmented, wait, tmp_path):
+    _, panel = segmented(np.stack([discs()] * 2), axis_labels=("t", "y", "x"))
+    with write(panel, wait, "table", tmp_path).open() as file:
+        frames = [row["frame"] for row in csv.DictReader(file)]
+    assert frames == ["0"] * n_discs() + ["1"] * n_discs()
+
+
+def test_the_measure_panel_measures_cells_with_their_corrections(corrected, wait):
+    from napari_dinocell.widgets.measure_panel import MeasurePanel  # noqa: PLC0415
+
+    viewer, _ = corrected
+    layer, over = viewer.layers["image cells"], viewer.layers["image corrected"]
+    wait(lambda: "area" in layer.features)
+    before = layer.features.copy()
+    panel = MeasurePanel(viewer)
+    viewer.window.add_dock_widget(panel, name="Measure cells")
+    assert [panel.labels.itemText(i) for i in range(panel.labels.count())] == ["image cells"]
+    panel.runner.button.click()
+    wait(lambda: panel.runner.job is None)
+    assert f"{n_discs() - 1} cells measured with the corrections" in panel.runner.status.text()
+    shown = np.where(over.data > 1, layer.data.max() + over.data, layer.data)
+    areas = np.unique(shown[shown > 0], return_counts=True)[1]
+    assert sorted(panel.table["area"]) == sorted(areas)
+    places = set(zip(panel.table["centroid-0"], panel.table["centroid-1"], strict=True))
+    assert (20, 60) in places  # the accepted cell
+    assert (20, 20) not in places  # the deleted one
+    # napari's table goes by the ids of the layer, which are others.
+    assert layer.features.equals(before)
+    viewer.layers.remove("image corrected")
+    panel.runner.button.click()
+    wait(lambda: panel.runner.job is None)
+    assert "Features table" in panel.runner.status.text()
+
+
 def test_a_file_that_cannot_be_written_is_one_line(corrected, wait, tmp_path):
     _, panel = corrected
     blocker = tmp_path / "file"

@@ -11,9 +11,10 @@ from napari.layers import Labels
 from napari.utils.colormaps import CyclicLabelColormap
 from qtpy.QtCore import QObject, QTimer, Signal
 
+from napari_dinocell.widgets.corrected import metadata_for
 from napari_dinocell.widgets.placement import Placement
 from napari_dinocell.widgets.planes import plane_view
-from napari_dinocell.widgets.preview import METADATA_KEY, Preview
+from napari_dinocell.widgets.preview import Preview
 
 if TYPE_CHECKING:
     from napari_dinocell.core.corrections import Cells, Edit
@@ -78,7 +79,7 @@ class Corrector(QObject):
             name=f"{name} corrected",
             opacity=1.0,
             colormap=_verified_colors(),
-            metadata={METADATA_KEY: {"corrects": below.name}},
+            metadata=metadata_for(below),
             **Placement.of(below).options(),
         )
         layer.preserve_labels = True

@@ -1,4 +1,4 @@
-"""A combo box of the layers of a viewer."""
+"""Combo boxes that ask for a layer of a viewer, and for the axes of one."""
 
 from __future__ import annotations
 
@@ -7,7 +7,10 @@ from typing import Any
 
 from qtpy.QtWidgets import QComboBox, QSizePolicy, QWidget
 
-__all__ = ["LayerBox"]
+from napari_dinocell.core.axis_names import UNNAMED
+from napari_dinocell.widgets.layers import axes_of, axes_options
+
+__all__ = ["AxesBox", "LayerBox"]
 
 
 class LayerBox(QComboBox):
@@ -75,3 +78,45 @@ class LayerBox(QComboBox):
         self.blockSignals(False)
         if self.currentData() != before:
             self.currentIndexChanged.emit(self.currentIndex())
+
+
+class AxesBox(QComboBox):
+    """Asks what the dimensions of a labels layer are; never guesses where the layer is silent."""
+
+    def __init__(self, parent: QWidget | None = None) -> None:
+        super().__init__(parent)
+        self.setToolTip("What the dimensions are: T time, Z depth, Y, X.")
+
+    def ask(self, layer: Any) -> None:
+        """Offer what the axes of a layer may be; nothing if there is none."""
+        self.clear()
+        if layer is not None:
+            if UNNAMED in axes_of(layer):
+                self.addItem("choose …", "")
+            for option in axes_options(layer):
+                if not set(option) & set("CS"):
+                    self.addItem(option, option)
+        self.setEnabled(self.is_open)
+
+    @property
+    def is_open(self) -> bool:
+        """Whether there is something to choose."""
+        return bool(self.count() > 1)
+
+    @property
+    def axes(self) -> str:
+        """One letter per dimension; empty while they are not chosen."""
+        return self.currentData() or ""
+
+    def chosen(self, layer: Any) -> str:
+        """The axes of the layer that was asked about.
+
+        Raises
+        ------
+        ValueError
+            While they are not chosen.
+        """
+        if not self.axes:
+            shape = " x ".join(str(n) for n in layer.data.shape)
+            raise ValueError(f"Shape {shape} does not tell which axis is which: choose the axes.")
+        return self.axes

@@ -9,28 +9,21 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 from napari.layers import Image, Labels
-from qtpy.QtWidgets import (
-    QComboBox,
-    QFileDialog,
-    QFormLayout,
-    QPushButton,
-    QVBoxLayout,
-    QWidget,
-)
+from qtpy.QtWidgets import QFileDialog, QFormLayout, QPushButton, QVBoxLayout, QWidget
 
-from napari_dinocell.core.axis_names import UNNAMED
+from napari_dinocell.core.axis_names import POSITION_COLUMNS
 from napari_dinocell.core.exports import write_table
+from napari_dinocell.widgets.corrected import combined, corrections_of, is_correction
 from napari_dinocell.widgets.jobs import Job, Steps, Ticket
-from napari_dinocell.widgets.layer_box import LayerBox
-from napari_dinocell.widgets.layers import axes_of, axes_options
+from napari_dinocell.widgets.layer_box import AxesBox, LayerBox
 from napari_dinocell.widgets.placement import Placement
+from napari_dinocell.widgets.rows import add_rows
 from napari_dinocell.widgets.runner import Runner, Work
 from napari_dinocell.widgets.table import dense_rows
 
 __all__ = ["MeasurePanel"]
 
 Table = dict[str, npt.NDArray[Any]]
-_POSITIONS = {"T": "t", "Z": "z"}
 
 
 class MeasurePanel(QWidget):
@@ -48,21 +41,17 @@ class MeasurePanel(QWidget):
         self.table: Table | None = None
         self._writing: Job | None = None
         self.labels = LayerBox(napari_viewer, _has_cells)
-        self.labels.setToolTip("The cells to be measured.")
+        self.labels.setToolTip("The cells to be measured, with their corrections.")
         self.image = LayerBox(napari_viewer, self._fits, none="none")
         self.image.setToolTip("Gives their intensities; an image of the same shape.")
-        self.axes = QComboBox()
-        self.axes.setToolTip("What the dimensions are: T time, Z depth, Y, X.")
+        self.axes = AxesBox()
         self.runner = Runner("Measure", self._plan, self._take)
         self.save = QPushButton("Save table …")
         self.save.setToolTip("One row per cell, in a stack per cell and plane, as CSV.")
         self.save.clicked.connect(self._ask)
         self.save.setEnabled(False)
         rows = QFormLayout()
-        rows.setFieldGrowthPolicy(QFormLayout.FieldGrowthPolicy.AllNonFixedFieldsGrow)
-        for text, widget in (("Cells", self.labels), ("Image", self.image), ("Axes", self.axes)):
-            widget.setAccessibleName(text)
-            rows.addRow(text, widget)
+        add_rows(rows, ("Cells", self.labels), ("Image", self.image), ("Axes", self.axes))
         layout = QVBoxLayout(self)
         layout.addLayout(rows)
         layout.addWidget(self.runner)
@@ -92,40 +81,37 @@ class MeasurePanel(QWidget):
         self.image.refresh()
         if self.image.count() > 1 and self.image.layer is None:
             self.image.setCurrentIndex(1)
-        layer = self.labels.layer
-        self.axes.clear()
-        if layer is not None:
-            if UNNAMED in axes_of(layer):
-                self.axes.addItem("choose …", "")
-            for option in axes_options(layer):
-                if not set(option) & set("CS"):
-                    self.axes.addItem(option, option)
-        self.axes.setEnabled(self.axes.count() > 1)
+        self.axes.ask(self.labels.layer)
 
     def _plan(self) -> Work:
         layer, image = self.labels.layer, self.image.layer
         if layer is None:
             raise ValueError("There is no labels layer: segment an image first.")
-        axes = self.axes.currentData()
-        if not axes:
-            shape = " x ".join(str(n) for n in layer.data.shape)
-            raise ValueError(f"Shape {shape} does not tell which axis is which: choose the axes.")
+        axes = self.axes.chosen(layer)
         size = Placement.of(layer).pixel_size_um(axes.index("Y"), axes.index("X"))
-        data = layer.data, None if image is None else image.data
+        over = corrections_of(self.viewer, layer)
+        labels, corrected = layer.data, None if over is None else over.data
+        pixels = None if image is None else image.data
 
         def work(ticket: Ticket) -> Steps:
             yield "Measuring …"
-            return layer, _measure(ticket, *data, axes, size)
+            cells = labels if corrected is None else combined(labels, corrected, axes)
+            return layer, over is not None, _measure(ticket, cells, pixels, axes, size)
 
         return work
 
-    def _take(self, outcome: tuple[Any, Table]) -> str:
-        layer, self.table = outcome
+    def _take(self, outcome: tuple[Any, bool, Table]) -> str:
+        layer, is_corrected, self.table = outcome
         self.save.setEnabled(True)
         count = len(self.table["label"])
         found = f"{count:,} cell measured" if count == 1 else f"{count:,} cells measured"
-        if set(self.table) & set(_POSITIONS.values()):
+        if is_corrected:
+            found += " with the corrections"
+        if set(self.table) & set(POSITION_COLUMNS.values()):
             return f"{found}, plane by plane; the table can be saved."
+        if is_corrected:
+            # Its rows are those of other ids than the layer has.
+            return f"{found}; the table can be saved."
         dense = dense_rows(self.table)
         if layer not in self.viewer.layers or dense is None:
             return f"{found}; the table can be saved."
@@ -147,7 +133,7 @@ def _write(path: Path, table: Table) -> Steps:
 
 
 def _has_cells(layer: Any) -> bool:
-    return isinstance(layer, Labels) and not layer.multiscale
+    return isinstance(layer, Labels) and not layer.multiscale and not is_correction(layer)
 
 
 def _measure(
@@ -178,6 +164,6 @@ def _measure(
             pixels = None if pixels is None else pixels.swapaxes(0, 1)
         table = measure(plane, pixels, pixel_size_um, shape=True)
         n = len(table["label"])
-        tables.append({_POSITIONS[k]: np.full(n, v) for k, v in at.items()} | table)
+        tables.append({POSITION_COLUMNS[k]: np.full(n, v) for k, v in at.items()} | table)
         ticket.progress(done + 1, int(np.prod(lengths, dtype=int)))
     return {name: np.concatenate([t[name] for t in tables]) for name in tables[0]}

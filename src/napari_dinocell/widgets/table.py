@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any, Protocol
 import numpy as np
 import numpy.typing as npt
 
+from napari_dinocell.core.axis_names import POSITION_COLUMNS
 from napari_dinocell.widgets.engine import Result
 from napari_dinocell.widgets.planes import plane_view
 
@@ -37,7 +38,6 @@ class Origin(Protocol):
 
 
 _MOST_ROWS = 200_000
-_POSITIONS = {"T": "t", "Z": "z"}
 
 
 def measure_plane(
@@ -90,7 +90,7 @@ def measure_stack(result: Result, labels: npt.NDArray[np.integer], shown: Origin
         view = plane_view(labels, prediction, plane)
         table = measure_plane(result, plane, view, None)
         n = len(table["label"])
-        position = {_POSITIONS[axis]: np.full(n, at) for axis, at in index.items()}
+        position = {POSITION_COLUMNS[axis]: np.full(n, at) for axis, at in index.items()}
         tables.append({**position, **table, **_origins(result, plane, view, shown)})
     return {name: np.concatenate([t[name] for t in tables]) for name in tables[0]}
 
