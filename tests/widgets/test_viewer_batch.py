@@ -2,12 +2,15 @@
 
 import csv
 import json
+import os
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 import imageio.v3 as iio
 import numpy as np
 import pytest
 import tifffile
+import torch
 
 pytestmark = pytest.mark.qt
 
@@ -170,6 +173,88 @@ def test_settings_are_those_of_the_cells_on_screen(segmented):
     assert options["fill"] == segment.preview.fill
     assert options["peak"] == segment.preview.peak
     assert options["min_area"] == segment.preview.min_area
+
+
+def test_settings_of_a_level_of_a_pyramid_are_those_of_the_whole_file(make_panel, wait):
+    from synthetic import discs  # noqa: PLC0415
+
+    from napari_dinocell.widgets.batch_panel import BatchPanel, BatchSettings  # noqa: PLC0415
+    from napari_dinocell.widgets.cell_size import GIVEN  # noqa: PLC0415
+
+    plane = discs((640, 800), pitch=160, radius=52)
+    viewer, panel = make_panel([plane[:: 2**i, :: 2**i] for i in range(3)], multiscale=True)
+
+    def settings():
+        wait(panel.button.isEnabled)
+        panel.button.click()
+        wait(lambda: panel.job is None)
+        assert panel.preview.result.part.level == 2
+        panel.results.sliders.min_area.setValue(5)
+        wait(lambda: panel.preview.min_area == 5)
+        return BatchSettings.of(panel.preview)
+
+    panel.form.level.value = 2
+    # The level as it is: cells of 24 px there, as the model wants them, are 96 px wide in the file.
+    assert (settings().diameter, settings().min_area) == (96, 80)
+    panel.form.choose_layer(viewer.layers["image"])
+    panel.form.cell_size.how.value = GIVEN
+    panel.form.cell_size.pixels.value = 120
+    taken = settings()
+    assert (taken.diameter, taken.min_area) == (120, 80)
+    options = BatchPanel(viewer, taken).form.options()
+    assert (options["diameter"], options["min_area"]) == (120, 80)
+    # So a file of level 0 goes through the network in the size in which the level did.
+    scale = panel.preview.prediction.scale / panel.preview.result.part.factor
+    segmenter = panel.engine.extra["stub"]
+    with segmenter.predict(plane, diameter=options["diameter"]) as prediction:
+        assert prediction.scale == pytest.approx(scale)
+
+
+def test_a_core_is_left_to_the_window(make_batch, images, wait):
+    # Threads take over what was set last; each keeps a number of its own.
+    def number():
+        with ThreadPoolExecutor(1) as pool:
+            return pool.submit(torch.get_num_threads).result()
+
+    cores = os.cpu_count() or 2
+    before = torch.get_num_threads()
+    torch.set_num_threads(cores + 3)
+    try:
+        assert number() == cores + 3
+        run(make_batch(images), wait)
+        assert number() == max(1, cores - 1)
+    finally:
+        torch.set_num_threads(before)
+
+
+def test_a_second_click_brings_the_same_panel_with_the_settings_of_now(segmented, wait):
+    from synthetic import discs  # noqa: PLC0415
+
+    viewer, segment = segmented(np.stack([discs()] * 2), axis_labels=("z", "y", "x"))
+    further = segment.results.further
+    further.folder.click()
+    viewer.window.dock_widgets["Segment a folder"].form.inputs.line.setText("plate 3")
+    n_docks = len(viewer.window.dock_widgets)
+    segment.results.sliders.peak.setValue(0.77)
+    wait(lambda: segment.preview.peak == pytest.approx(0.77))
+    further.folder.click()
+    panel = viewer.window.dock_widgets["Segment a folder"]
+    assert len(viewer.window.dock_widgets) == n_docks
+    assert panel.form.inputs.line.text() == "plate 3"
+    assert panel.form.options()["peak"] == segment.preview.peak
+    further.link.click()
+    docks = viewer.window.dock_widgets
+    docks["Link planes"].gap.setValue(3)
+    copy = viewer.add_labels(np.ones((2, 9, 9), int), name="other", axis_labels=("z", "y", "x"))
+    docks["Link planes"].labels.choose(copy)
+    further.link.click()
+    assert docks["Link planes"].gap.value() == 3
+    assert docks["Link planes"].labels.layer == segment.preview.layer
+    # Closed by the user, it comes back as it was.
+    viewer.window.remove_dock_widget("all")
+    assert not viewer.window.dock_widgets
+    further.folder.click()
+    assert viewer.window.dock_widgets["Segment a folder"].form.inputs.line.text() == "plate 3"
 
 
 def test_a_run_offers_what_may_follow(segmented):

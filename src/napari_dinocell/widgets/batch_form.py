@@ -22,6 +22,7 @@ from qtpy.QtWidgets import (
 )
 
 from napari_dinocell.widgets.preferences import preferences
+from napari_dinocell.widgets.rows import add_rows
 
 if TYPE_CHECKING:
     from napari_dinocell.widgets.preview import Preview
@@ -53,9 +54,9 @@ class BatchSettings:
         As on the command line.
     channel : int or None
     diameter : float, "auto" or None
-        px.
+        px of the files.
     peak, fill, min_area : number or None
-        The model's own where None.
+        The area in px of the files. The model's own where None.
     """
 
     model: str = "auto"
@@ -69,15 +70,22 @@ class BatchSettings:
     @classmethod
     def of(cls, preview: Preview) -> BatchSettings:
         """Those of the cells on screen, as the sliders stand."""
-        how = preview.result.provenance
+        how, part = preview.result.provenance, preview.result.part
+        prediction = preview.prediction
+        diameter = how["diameter"]
+        if diameter is None and part.level and prediction.scaling.reason == "none":
+            # The level had the size that the model knows; the files have another one.
+            diameter = prediction.model_card.diameter
+        if isinstance(diameter, int | float):
+            diameter *= part.factor
         return cls(
             model=how["model"]["name"],
             device=preferences().device,
             channel=how["channel"],
-            diameter=how["diameter"],
+            diameter=diameter,
             peak=float(preview.peak),
             fill=float(preview.fill),
-            min_area=int(preview.min_area),
+            min_area=round(preview.min_area * part.factor**2),
         )
 
 
@@ -120,9 +128,7 @@ class BatchForm(QWidget):
         self.model, self.device = QComboBox(), QComboBox()
         self.model.setEditable(True)
         self.model.setToolTip("A bundled model, or the path of a model file.")
-        for box, value in ((self.model, settings.model), (self.device, settings.device)):
-            box.addItem(value)
-        self.channel = QLineEdit("" if settings.channel is None else str(settings.channel))
+        self.channel = QLineEdit()
         self.channel.setPlaceholderText("the only one")
         self.channel.setToolTip("Number from 0, or name, of the channel that shows the cells.")
         self.axes = QLineEdit()
@@ -145,18 +151,18 @@ class BatchForm(QWidget):
         self.size.currentTextChanged.connect(self._show_needed)
         self.own.toggled.connect(self._show_needed)
         self.inputs.line.textChanged.connect(self._propose)
-        self._fill_in(settings)
+        self.fill_in(settings)
 
     def _lay_out(self) -> None:
         self._rows = QFormLayout(self)
         self._rows.setContentsMargins(0, 0, 0, 0)
-        self._rows.setFieldGrowthPolicy(QFormLayout.FieldGrowthPolicy.AllNonFixedFieldsGrow)
         also = QWidget()
         boxes = QVBoxLayout(also)
         boxes.setContentsMargins(0, 0, 0, 0)
         for box in self.written.values():
             boxes.addWidget(box)
-        for text, widget in (
+        add_rows(
+            self._rows,
             ("Images", self.inputs),
             ("", self.recursive),
             ("Results", self.output),
@@ -172,12 +178,15 @@ class BatchForm(QWidget):
             ("One id for", self.links),
             ("Also write", also),
             ("Device", self.device),
-        ):
-            if text:
-                widget.setAccessibleName(text)
-            self._rows.addRow(text, widget)
+        )
 
-    def _fill_in(self, settings: BatchSettings) -> None:
+    def fill_in(self, settings: BatchSettings) -> None:
+        """Take the answers of settings; what these do not speak of stays."""
+        for box, value in ((self.model, settings.model), (self.device, settings.device)):
+            if box.findText(value) < 0:
+                box.addItem(value)
+            box.setCurrentText(value)
+        self.channel.setText("" if settings.channel is None else str(settings.channel))
         is_typed = isinstance(settings.diameter, float)
         if isinstance(settings.diameter, float):
             self.diameter.setValue(settings.diameter)

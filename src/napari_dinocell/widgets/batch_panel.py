@@ -11,6 +11,7 @@ from qtpy.QtWidgets import QCheckBox, QListWidget, QVBoxLayout, QWidget
 from napari_dinocell.core.record import RunRecord
 from napari_dinocell.core.request import Request, make_request
 from napari_dinocell.widgets.batch_form import BatchForm, BatchSettings
+from napari_dinocell.widgets.engine import leave_a_core_to_the_window
 from napari_dinocell.widgets.jobs import Job, Steps, Ticket
 from napari_dinocell.widgets.preferences import preferences
 from napari_dinocell.widgets.runner import Runner, Work
@@ -50,6 +51,11 @@ class BatchPanel(QWidget):
         self._models.succeeded.connect(self._offer)
         self._models.failed.connect(self.runner.say_wrong)
         self._models.start()
+
+    def take(self, settings: BatchSettings) -> None:
+        """Take other settings, unless a folder is being segmented; the folders stay."""
+        if self.runner.job is None:
+            self.form.fill_in(settings)
 
     def _offer(self, found: tuple[list[str], list[str]]) -> None:
         self.form.offer(*found)
@@ -117,6 +123,7 @@ class _Watch:
 def _run(request: Request, todo: Any, overwrite: bool, ticket: Ticket) -> RunRecord:
     # Brings torch: loaded by the job, not by the window.
     batch = import_module("napari_dinocell.core.batch")
+    leave_a_core_to_the_window()
     watch = _Watch(ticket, len(todo))
     record: RunRecord = batch.run_request(
         request, todo, overwrite=overwrite, watch=watch, cancel=ticket.cancel

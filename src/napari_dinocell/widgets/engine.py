@@ -26,7 +26,7 @@ if TYPE_CHECKING:
     from napari_dinocell.core.prediction import Prediction
     from napari_dinocell.core.segmenter import Segmenter
 
-__all__ = ["Choice", "Engine", "Ready", "Result"]
+__all__ = ["Choice", "Engine", "Ready", "Result", "leave_a_core_to_the_window"]
 
 _ENOUGH_TILES = 4  # whose mean pace says more than one tile alone
 
@@ -130,7 +130,7 @@ class Engine:
             if name in self.extra:
                 segmenter = self.extra[name]
             else:
-                _leave_a_core_to_the_window()
+                leave_a_core_to_the_window()
                 segmenter = napari_dinocell.Segmenter.from_pretrained(name, device)
             kind = segmenter.device.type
             note = (
@@ -222,7 +222,8 @@ def _prepare_viewer() -> None:
     import_module("napari.layers").Labels(np.zeros((2, 2), np.uint16))
 
 
-def _leave_a_core_to_the_window() -> None:
+def leave_a_core_to_the_window() -> None:
+    """Let the networks of this process take all cores but one; called on a worker's thread."""
     import_module("torch").set_num_threads(max(1, (os.cpu_count() or 2) - 1))
 
 

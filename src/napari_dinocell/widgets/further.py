@@ -25,6 +25,8 @@ class FurtherSteps(QWidget):
         super().__init__(parent)
         self.viewer = viewer
         self._preview: Preview | None = None
+        self._batch: BatchPanel | None = None
+        self._linking: LinkingPanel | None = None
         self.folder = QPushButton("Apply to a folder …")
         self.folder.setToolTip("Segment all images of a folder with these settings.")
         self.folder.clicked.connect(self._open_batch)
@@ -45,12 +47,29 @@ class FurtherSteps(QWidget):
         self.link.setVisible(is_stack)
 
     def _open_batch(self, *_: Any) -> None:
-        if self._preview is not None:
-            panel = BatchPanel(self.viewer, BatchSettings.of(self._preview))
-            self.viewer.window.add_dock_widget(panel, name="Segment a folder", tabify=True)
+        if self._preview is None:
+            return
+        settings = BatchSettings.of(self._preview)
+        if self._batch is None:
+            self._batch = BatchPanel(self.viewer, settings)
+        else:
+            self._batch.take(settings)
+        self._bring_up(self._batch, "Segment a folder")
 
     def _open_link(self, *_: Any) -> None:
-        if self._preview is not None:
-            panel = LinkingPanel(self.viewer)
-            panel.labels.choose(self._preview.layer)
-            self.viewer.window.add_dock_widget(panel, name="Link planes", tabify=True)
+        if self._preview is None:
+            return
+        if self._linking is None:
+            self._linking = LinkingPanel(self.viewer)
+        if self._linking.runner.job is None:
+            self._linking.labels.choose(self._preview.layer)
+        self._bring_up(self._linking, "Link planes")
+
+    def _bring_up(self, panel: QWidget, name: str) -> None:
+        """Show a panel in its dock, or in a new one where the user has closed that."""
+        dock = panel.parentWidget()
+        if dock is None:
+            self.viewer.window.add_dock_widget(panel, name=name, tabify=True)
+        else:
+            dock.show()
+            dock.raise_()
