@@ -88,6 +88,22 @@ def test_what_is_preferred_is_what_the_panels_begin_with(own_file, tmp_path, seg
 
 
 @pytest.mark.qt
+def test_a_preferred_device_that_is_not_there_is_said_when_a_model_is_loaded(
+    own_file, make_panel, wait
+):
+    own_file.write_text('{"device": "cuda:9"}')
+    _, panel = make_panel(discs())
+    assert panel.form.device.value == "cuda:9"
+    assert "auto" in panel.form.device.choices
+    panel.form.model.value = "small"
+    wait(lambda: "⚠" in panel.status.text())
+    assert "cuda:9" in panel.status.text()
+    assert not panel.button.isEnabled()
+    panel.form.device.value = "cpu"
+    wait(panel.button.isEnabled)
+
+
+@pytest.mark.qt
 def test_a_preference_that_cannot_be_used_is_said_and_stops_nothing(own_file, segmented, capsys):
     own_file.write_text('{"device": 3}')
     segmented(discs())

@@ -159,9 +159,10 @@ class SegmentForm(QWidget):
         self.model.options = [(model.name, model.name) for model in models]
         if default:
             self.model.value = default
-        self.device.options = tuple(devices)
-        if preferences().device in devices:
-            self.device.value = preferences().device
+        # What is preferred but not there is tried all the same: loading then says what is wrong.
+        wanted = preferences().device
+        self.device.options = tuple(dict.fromkeys([*devices, wanted]))
+        self.device.value = wanted
 
     def _chosen_level(self, layer: Any, axes: str) -> int:
         """Of a pyramid; the one that suits the size of the cells, if the user leaves it open."""
