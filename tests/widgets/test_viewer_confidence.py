@@ -21,8 +21,11 @@ FORMULA = {"intercept": -20.0, "height": 24.0, "prominence": 1.0, "mean": 0.0}
 
 @pytest.fixture
 def engine():
-    card = stub_card(confidence=FORMULA, peak=0.3, fill=0.1)
-    return Engine(extra={"stub": Segmenter(Stub(), card, device="cpu")})
+    cards = (
+        stub_card(confidence=FORMULA, peak=0.3, fill=0.1),
+        stub_card(confidence={}, name="silent"),
+    )
+    return Engine(extra={card.name: Segmenter(Stub(), card, device="cpu") for card in cards})
 
 
 def graded():
@@ -79,8 +82,8 @@ def test_files_tell_the_confidence_of_each_cell_and_which_are_verified(cells, wa
     panel.results.tools.apply([(20.0, 20.0)])
     panel.results.tools.put_away()
     known = chances(panel)
-    panel.results.sliders.confidence.setValue(0.05)
-    wait(lambda: panel.preview.min_confidence == pytest.approx(0.05))
+    panel.results.sliders.confidence.setValue(0.5)
+    wait(lambda: panel.preview.min_confidence == pytest.approx(0.5))
     for kind, name in (("table", "a.csv"), ("run", "a.json")):
         panel.results.export(kind, tmp_path / name)
         wait((tmp_path / name).exists)
@@ -90,11 +93,12 @@ def test_files_tell_the_confidence_of_each_cell_and_which_are_verified(cells, wa
     assert (float(verified["centroid-0"]), float(verified["centroid-1"])) == pytest.approx((20, 20))
     assert verified["confidence"] == ""
     found = sorted(float(row["confidence"]) for row in rows if row is not verified)
-    expected = sorted(chance for chance in known.values() if chance >= 0.05)
-    # The accepted cell is the dimmest, of the first column.
+    expected = sorted(chance for chance in known.values() if chance >= 0.5)
+    # The accepted cell is of the first column, the others of which are left out.
+    assert 0 < len(expected) < len(known) - 1
+    assert found == pytest.approx(expected, abs=1e-6)
     assert len(rows) == len(found) + 1
-    assert set(np.round(found, 5)) <= set(np.round(expected, 5))
-    assert json.loads((tmp_path / "a.json").read_text())["min_confidence"] == pytest.approx(0.05)
+    assert json.loads((tmp_path / "a.json").read_text())["min_confidence"] == pytest.approx(0.5)
 
 
 def test_an_accepted_cell_stays_however_unsure_it_was(cells, wait):
@@ -131,12 +135,20 @@ def test_colors_tell_the_confidence_and_follow_the_sliders(cells, wait):
     assert layer.colormap == before
 
 
-def test_a_model_without_a_formula_shows_neither_slider_nor_colors(
-    make_napari_viewer_proxy, wait, cells
-):
-    _, panel, _ = cells
+def test_a_model_without_a_formula_shows_neither_slider_nor_colors(cells, wait):
+    viewer, panel, _ = cells
     sliders = panel.results.sliders
     assert sliders.confidence.isVisibleTo(sliders)
-    sliders.offer_confidence(False)
+    assert sliders.color.isVisibleTo(sliders)
+    panel.form.choose_layer(viewer.layers["image"])
+    panel.form.model.value = "silent"
+    wait(panel.button.isEnabled)
+    panel.button.click()
+    wait(lambda: panel.job is None)
+    assert panel.preview.prediction.model_card.name == "silent"
     assert not sliders.confidence.isVisibleTo(sliders)
     assert not sliders.color.isVisibleTo(sliders)
+    layer = panel.preview.layer
+    wait(lambda: "area" in layer.features)
+    assert len(ids(layer)) > 0
+    assert "confidence" not in layer.features
