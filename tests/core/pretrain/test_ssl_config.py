@@ -1,3 +1,4 @@
+import re
 from dataclasses import asdict
 from pathlib import Path
 
@@ -29,7 +30,7 @@ def test_every_setting_is_read_somewhere():
     unread = [
         key
         for key in key_paths(SSLConfig)
-        if f".{key.rpartition('.')[2]}" not in code
+        if not re.search(rf"\.{key.rpartition('.')[2]}\b", code)
         and f"self.{key}" not in own
         and not key.startswith(handed_over)
     ]

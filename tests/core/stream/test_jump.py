@@ -98,9 +98,17 @@ def test_a_build_that_failed_goes_on_with_what_is_missing(plates, proxy, tmp_pat
     assert run(*command) == 0
     assert len(Manifest.read(out)) == 12
     assert sum(proxy.requests.values()) - before == 6  # the six names that P3's table may have
-    before = sum(proxy.requests.values())
-    assert run(*command) == 0
-    assert sum(proxy.requests.values()) == before
+
+
+def test_a_table_that_was_corrected_is_read_anew_by_the_next_build(tmp_path):
+    data = table("source_9", "B", "P", 2)
+    (tmp_path / "load_data.csv").write_bytes(data)
+    out = tmp_path / "m.parquet"
+    assert run("manifest", out, tmp_path / "load_data.csv") == 0
+    assert not (tmp_path / "m.parquet.parts").exists()
+    (tmp_path / "load_data.csv").write_bytes(data.replace(b"/images/P__T/", b"/images/P__NEW/"))
+    assert run("manifest", out, tmp_path / "load_data.csv") == 0
+    assert "/images/P__NEW/" in Manifest.read(out)[0].addresses[0]
 
 
 def test_a_killed_build_goes_on_where_it_was(plates, proxy, tmp_path):

@@ -1,3 +1,5 @@
+from dataclasses import replace
+
 import pytest
 
 from napari_dinocell.core.stream.stores import (
@@ -61,9 +63,13 @@ def test_a_flipped_byte_is_noticed_by_the_etag_alone(store, proxy):
     proxy.hidden = {"x-amz-checksum-crc32"}
     assert store.get(ADDRESS).is_verified
     proxy.break_next(KEY, ["flip"])
-    with pytest.raises(FetchError, match="MD5") as caught:
+    with pytest.raises(FetchError, match=r"MD5 .* data\.etag_md5=false") as caught:
         store.get(ADDRESS)
     assert caught.value.kind == "checksum"
+    lenient = S3Store(replace(store.settings, is_etag_md5=False))
+    assert lenient.get(ADDRESS) == Fetched(BODY, is_verified=False)
+    proxy.break_next(KEY, ["flip"])
+    assert not lenient.get(ADDRESS).is_verified
 
 
 def test_bytes_that_nothing_vouches_for_are_not_called_verified(store, proxy):

@@ -39,6 +39,7 @@ class DataSettings(Section):
     endpoint: str | None = Field(None, description="URL of an S3 server other than Amazon's")
     region: str = "us-east-1"
     signed: bool = Field(False, description="sign requests with your credentials")
+    etag_md5: bool = Field(True, description="an ETag of 32 digits is the MD5 of the bytes")
     processes: int = Field(0, ge=0, description="that read, beside each that trains; 0 = threads")
     fetch_threads: int = Field(16, ge=1, description="objects fetched and decoded at once")
     field_threads: int = Field(8, ge=1, description="fields read at once")

@@ -184,7 +184,12 @@ def open_stream(config: SSLConfig, fields: Manifest, place: World) -> Stream:
 def source_settings(data: DataSettings, quarantine: Path | None = None) -> SourceSettings:
     """How fields are read."""
     return SourceSettings(
-        s3=S3Settings(endpoint_url=data.endpoint, region=data.region, is_signed=data.signed),
+        s3=S3Settings(
+            endpoint_url=data.endpoint,
+            region=data.region,
+            is_signed=data.signed,
+            is_etag_md5=data.etag_md5,
+        ),
         n_threads=data.fetch_threads,
         cache_folder=data.cache,
         cache_bytes=round(data.cache_gb * 1e9),

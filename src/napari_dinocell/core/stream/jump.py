@@ -6,11 +6,13 @@ python -m napari_dinocell.core.stream.jump summary jump.parquet
 
 A plate is one small table in the bucket (JUMP has 2500 of them; listing its 58 million images
 would take 58 000 requests). Each plate is written to ``jump.parquet.parts`` as soon as it is read,
-so the command goes on where it was stopped.
+so the command goes on where it was stopped; they are removed when the manifest has them all, so that
+a later build reads its tables anew.
 """
 
 import json
 import logging
+import shutil
 import sys
 from collections import Counter
 from collections.abc import Callable, Iterator, Sequence
@@ -64,12 +66,17 @@ def manifest(
     ] = 2,
     endpoint: Annotated[str | None, typer.Option(help="URL of an S3 store other than AWS.")] = None,
     signed: Annotated[bool, typer.Option(help="Use credentials of the environment.")] = False,
+    etag_md5: Annotated[
+        bool, typer.Option(help="An ETag of 32 digits is the MD5 of the bytes.")
+    ] = True,
     threads: Annotated[int, typer.Option(help="Tables fetched at once.")] = 16,
     tries: Annotated[int, typer.Option(help="Requests for one table before it is left out.")] = 5,
     debug: Annotated[bool, typer.Option(help="Show the traceback of an error.")] = False,
 ) -> int:
     """Build a manifest from the load_data tables of plates; goes on where it was stopped."""
-    s3 = S3Settings(endpoint_url=endpoint, is_signed=signed, n_connections=threads)
+    s3 = S3Settings(
+        endpoint_url=endpoint, is_signed=signed, is_etag_md5=etag_md5, n_connections=threads
+    )
     stores = Stores(s3)
     if bool(tables) == bool(plates):
         raise ValueError("Give either load_data tables or --plates.")
@@ -86,12 +93,16 @@ def manifest(
     read = partial(
         _read_first, stores, RetryPolicy(n_tries=tries), places=places, least_stains=least_stains
     )
-    built = _build_parts(read, jobs, repr((places, least_stains)), out, threads)
+    parts = out.with_name(f"{out.name}.parts")
+    built = _build_parts(read, jobs, repr((places, least_stains)), parts, threads)
     if not built:
         raise ValueError(f"None of {len(jobs)} tables could be read; see the messages above.")
     n_twice, records = _merge(built)
     result = Manifest(records)
     result.write(out)
+    is_whole = len(built) == len(jobs)
+    if is_whole:
+        shutil.rmtree(parts)
     report = {
         "manifest": str(out),
         "fields": len(result),
@@ -101,7 +112,7 @@ def manifest(
         "sha256": result.sha256,
     }
     sys.stdout.write(json.dumps(report, indent=1) + "\n")
-    return DONE if len(built) == len(jobs) else SOME_FAILED
+    return DONE if is_whole else SOME_FAILED
 
 
 def _expand(given: str, s3: S3Settings) -> list[str]:
@@ -113,11 +124,10 @@ def _build_parts(
     read: Callable[[tuple[str, ...]], list[FieldRecord]],
     jobs: Sequence[tuple[str, ...]],
     options: str,
-    out: Path,
+    parts: Path,
     n_threads: int,
 ) -> list[str]:
     """Write the fields of each table to a file of its own, unless it is there; the files."""
-    parts = out.with_name(f"{out.name}.parts")
     parts.mkdir(parents=True, exist_ok=True)
 
     def build(job: tuple[str, ...]) -> str | None:

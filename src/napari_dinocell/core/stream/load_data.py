@@ -69,7 +69,15 @@ class Places:
 
 
 def read_table(data: bytes, name: str) -> list[Row]:
-    """Rows of a CSV, gzipped CSV or Parquet file, every value as text and missing ones empty."""
+    """Rows of a CSV, gzipped CSV or Parquet file, every value as text and missing ones empty.
+
+    Raises
+    ------
+    ValueError
+        If the bytes are no such table.
+    ImportError
+        If it is Parquet and pyarrow is not installed.
+    """
     try:
         if name.endswith(".parquet"):
             pyarrow = require_pyarrow()

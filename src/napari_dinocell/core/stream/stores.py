@@ -83,13 +83,19 @@ class S3Settings:
     ----------
     endpoint_url : str or None
         Of a store other than AWS.
+    region : str
+        Where the bucket lies.
     is_signed : bool
         False reads a public bucket anonymously; True takes credentials from the environment.
     is_etag_md5 : bool
         Whether an ETag of 32 digits is the MD5 of the bytes, as S3 has it for objects that were
         uploaded in one part and not encrypted with a customer's key.
+    connect_timeout_s, read_timeout_s : float
+        For a connection, and between two parts of an answer.
     deadline_s : float
         For one whole object: a body that drips is given up.
+    n_connections : int
+        Kept open at most.
     """
 
     endpoint_url: str | None = None
@@ -163,8 +169,8 @@ class S3Store:
         if hashlib.md5(data, usedforsecurity=False).hexdigest() != etag:
             raise FetchError(
                 "checksum",
-                f"{address} does not have the MD5 of its ETag (if no object of this store has, "
-                "switch this check off)",
+                f"{address} does not have the MD5 of its ETag (if no object of this store has, set "
+                "data.etag_md5=false, or --no-etag-md5 where a manifest is built)",
             )
         return True
 
