@@ -231,7 +231,10 @@ def test_the_log_holds_all_that_moves(configured, tmp_path):
         ),
         "gradient_norm": ("backbone", "dino_head", "ibot_head"),
         "health": ("target_entropy", "marginal_entropy", "prototypes_used"),
-        "system": ("tiles_per_s", "data_wait_share", "log_share", "cache_hit_rate", "s3_errors"),
+        "system": (
+            "tiles_per_s", "data_wait_s", "data_wait_share", "log_share", "cache_hit_rate",
+            "s3_errors",
+        ),
     }  # fmt: skip
     for group, names in groups.items():
         for name in names:

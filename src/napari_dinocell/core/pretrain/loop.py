@@ -82,7 +82,6 @@ def _run(run: Run, batches: Batches, monitor: Monitor, stopped: Callable[[], boo
             model = run.model()
         begin = time.perf_counter()
         batch = next(batches)
-        waited = time.perf_counter() - begin
 
         # Losses and gradients.
         run.optimizer.zero_grad(set_to_none=True)
@@ -114,7 +113,7 @@ def _run(run: Run, batches: Batches, monitor: Monitor, stopped: Callable[[], boo
         run.step += 1
 
         # Write down, look, keep.
-        monitor.note(time.perf_counter() - begin, waited)
+        monitor.note(time.perf_counter() - begin, batches.seconds_waited)
         if run.step % config.log_every == 0 or run.step == len(plan):
             monitor.write(values, norms, targets)
         if config.look_every and run.step % config.look_every == 0:

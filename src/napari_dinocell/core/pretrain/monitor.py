@@ -8,7 +8,7 @@ step that they belong to as `look/step` and `probe/step`. They draw from no rand
 import copy
 import logging
 import time
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass
 from pathlib import Path
@@ -48,7 +48,8 @@ class Look:
 class Monitor:
     """Log and looks of a run. Only the main process writes and looks; the others pass by.
 
-    As a context it ends with all looks finished and the log closed.
+    As a context it ends with all looks finished and the log closed. A look is skipped with a warning
+    while the one before still runs, and so is a probe.
     """
 
     def __init__(self, run: Run) -> None:
@@ -56,9 +57,11 @@ class Monitor:
         self._is_main = run.place.is_main
         self._logbook: Logbook | None = None
         self._pool = ThreadPoolExecutor(1, "look")
-        self._looks: list[Future[Look]] = []
+        self._looks: dict[str, list[Future[Look]]] = {"look": [], "probe": []}
+        self._is_warned = False
         self._tiles: list[GalleryTile] | None = None
-        self._n_steps, self._seconds, self._waited, self._own = 0, 0.0, 0.0, 0.0
+        self._n_steps, self._seconds, self._own = 0, 0.0, 0.0
+        self._waited = self._waited_before = 0.0  # since the start, and when last written
 
     def __enter__(self) -> "Monitor":
         if self._is_main:
@@ -77,16 +80,17 @@ class Monitor:
             )
         return self
 
-    def __exit__(self, *_: object) -> None:
-        self._pool.shutdown(wait=True)
+    def __exit__(self, kind: type[BaseException] | None, *_: object) -> None:
+        # A run that was stopped waits for the look that has begun, not for those that have not.
+        self._pool.shutdown(wait=True, cancel_futures=kind is not None)
         if self._logbook is not None:
             self._write_looks(self._logbook)
             self._logbook.close()
 
     def note(self, seconds: float, waited: float) -> None:
-        """Count a step: its time, and the part of it that it waited for data."""
+        """Count a step: its time, and the seconds that all steps so far have waited for data."""
         self._n_steps += 1
-        self._seconds, self._waited = self._seconds + seconds, self._waited + waited
+        self._seconds, self._waited = self._seconds + seconds, waited
 
     def write(
         self, losses: dict[str, float], norms: dict[str, Tensor], targets: Sequence[Targets]
@@ -117,35 +121,51 @@ class Monitor:
 
     def look(self) -> None:
         """Look at the teacher as it is now, in the background."""
-        if self._is_main:
-            begin = time.perf_counter()
-            backbone = copy.deepcopy(self._run.teacher.backbone)
-            self._looks.append(self._pool.submit(self._look, backbone, self._run.step))
-            self._own += time.perf_counter() - begin
+        self._submit("look", self._look)
 
     def probe(self) -> None:
         """Train and score the segmentation probe on the teacher as it is now, in the background."""
-        if self._is_main and self._config.probe is not None:
-            begin = time.perf_counter()
+        if self._config.probe is not None:
+            self._submit("probe", self._probe)
+
+    def _submit(self, name: str, work: Callable[[VisionTransformer, int], Look]) -> None:
+        """Begin in the background, unless the one before still runs; the last is never skipped."""
+        if not self._is_main:
+            return
+        begin, step = time.perf_counter(), self._run.step
+        is_busy = any(not look.done() for look in self._looks[name])
+        if is_busy and step < len(self._run.plan):
+            if not self._is_warned:
+                self._is_warned = True
+                _log.warning(
+                    "The %s of step %d is skipped: the one before still runs. Look or probe less "
+                    "often; this is said once.", name, step,
+                )  # fmt: skip
+        else:
             backbone = copy.deepcopy(self._run.teacher.backbone)
-            self._looks.append(self._pool.submit(self._probe, backbone, self._run.step))
-            self._own += time.perf_counter() - begin
+            self._looks[name].append(self._pool.submit(work, backbone, step))
+        self._own += time.perf_counter() - begin
 
     def _times(self) -> dict[str, float]:
         n, seconds = max(self._n_steps, 1), max(self._seconds, 1e-9)
         values = {
             "system/step_s": seconds / n,
             "system/tiles_per_s": n * self._config.batch / seconds,
-            "system/data_wait_share": self._waited / seconds,
+            "system/data_wait_s": self._waited,
+            "system/data_wait_share": (self._waited - self._waited_before) / seconds,
             "system/log_share": self._own / seconds,
         }
-        self._n_steps, self._seconds, self._waited, self._own = 0, 0.0, 0.0, 0.0
+        self._n_steps, self._seconds, self._own = 0, 0.0, 0.0
+        self._waited_before = self._waited
         return values
 
     def _write_looks(self, logbook: Logbook) -> None:
-        done = [look for look in self._looks if look.done()]
-        self._looks = [look for look in self._looks if not look.done()]
+        done = [look for looks in self._looks.values() for look in looks if look.done()]
+        for name, looks in self._looks.items():
+            self._looks[name] = [look for look in looks if look not in done]
         for future in done:
+            if future.cancelled():
+                continue
             error = future.exception()
             if error is not None:  # a picture is not worth a run
                 _log.warning("A look failed: %s", error)
@@ -202,7 +222,7 @@ def look_at(backbone: VisionTransformer, tiles: Sequence[GalleryTile]) -> Look:
     }
     try:
         report = measure(tiles, features)
-    except ValueError as error:  # nothing to compare: said once, at the first look
+    except ValueError as error:  # nothing to compare
         _log.info("Consistency is not measured: %s", error)
     else:
         for name in ("same", "channel", "margin", "order", "retrieval", "chance", "dense"):

@@ -13,7 +13,7 @@ class Counters:
     The names in use: ``requests`` and ``bytes`` (of answers from the store), ``unverified``
     (objects whose bytes nothing vouches for), ``cache_hits``, ``cache_misses``, ``cache_errors``,
     ``memory_hits``, ``fields`` (tried), ``replaced`` (fields that were given up),
-    ``seconds_waited`` (by the step, for data), and ``errors/<kind>``.
+    ``seconds_waited`` (by whoever takes steps), and ``errors/<kind>``.
     """
 
     def __init__(self) -> None:
@@ -74,6 +74,5 @@ class Counters:
             "system/s3_unverified": self["unverified"],
             "system/cache_hit_rate": self["cache_hits"] / asked if asked else 0.0,
             "system/fields_replaced": self["replaced"],
-            "system/data_wait_s": self["seconds_waited"],
         }
         return values | {f"system/s3_errors/{kind}": n for kind, n in self.errors.items()}
