@@ -23,6 +23,6 @@ WORKDIR /home/dinocell
 
 # The loop has threads of its own. SIGTERM, which docker stop sends, makes a run write a checkpoint;
 # give it time for that: docker stop --time 60.
-ENV OMP_NUM_THREADS=1 PYTHONUNBUFFERED=1 WANDB_MODE=offline
+ENV OMP_NUM_THREADS=1 PYTHONUNBUFFERED=1
 STOPSIGNAL SIGTERM
 CMD ["python", "-m", "napari_dinocell.core.train_ssl", "--help"]

@@ -9,7 +9,8 @@ actin) is never shown in training. For the start and for every strategy the marg
 the retrieval across channels of held-out fields are measured, with intervals over their groups,
 once over all channels and once between the unseen stain and the first other channel; and OP_CSB of
 a probe on frozen features. The scientific test is `separate` against `mean_vs_single`: only the
-second asks for agreement. Run again, it goes on where it was stopped.
+second asks for agreement. Run again with the same options, it goes on where it was stopped; others
+need another folder.
 """
 
 import argparse
@@ -40,6 +41,7 @@ ARMS = {
     "mean_vs_single": {"views": {"strategy": "mean_vs_single"}},
     "mean_vs_single+cross": {"views": {"strategy": "mean_vs_single"}, "loss": {"cross": 0.5}},
 }
+FREE = ("out", "arms", "device", "threads")  # options that may differ when it goes on
 SHOWN = ("margin", "order", "retrieval", "dense", "same")
 
 
@@ -47,6 +49,7 @@ def main() -> None:
     options = parse()
     torch.set_num_threads(options.threads or torch.get_num_threads())
     out = Path(options.out)
+    keep_options(options, out)
     data = data_settings(options, left_out=())
     training, held_out = open_fields(data)
     if held_out is None:
@@ -69,7 +72,6 @@ def main() -> None:
             results[key] = evaluate(
                 options, weights, tiles, pairs, is_end=step in (0, options.steps)
             )
-            out.mkdir(parents=True, exist_ok=True)
             with whole_file(stored) as path:
                 path.write_text(json.dumps(results, indent=1), encoding="utf-8")
         print(f"{key:<28} {describe(results[key])}", flush=True)
@@ -115,6 +117,25 @@ def parse() -> argparse.Namespace:
     if options.steps % options.every:
         parser.error("--steps must be a multiple of --every")
     return options
+
+
+def keep_options(options: argparse.Namespace, out: Path) -> None:
+    """Write the options beside the results; stop if those that are there are of others."""
+    given = {name: value for name, value in vars(options).items() if name not in FREE}
+    path = out / "options.json"
+    if path.is_file():
+        before = json.loads(path.read_text(encoding="utf-8"))
+        if changed := [name for name in {**before, **given} if before.get(name) != given.get(name)]:
+            raise SystemExit(
+                f"The results in {out} are of {changed[0]} = {before.get(changed[0])}, now it is "
+                f"{given.get(changed[0])}; give another --out, or the same options."
+            )
+    elif (out / "results.json").is_file():
+        raise SystemExit(f"{out} has results of unknown options; give another --out.")
+    else:
+        out.mkdir(parents=True, exist_ok=True)
+        with whole_file(path) as temporary:
+            temporary.write_text(json.dumps(given, indent=1), encoding="utf-8")
 
 
 def data_settings(options: argparse.Namespace, left_out: tuple[str, ...]) -> DataSettings:
