@@ -95,6 +95,14 @@ def test_the_model_file_needs_the_base_or_the_library_and_a_full_one_neither(fil
     assert card.name == "full"
 
 
+def test_there_is_no_model_file_whose_encoder_could_not_be_kept(files, monkeypatch, capsys):
+    (files / "taken").write_text("a file where the library's folder should be")
+    monkeypatch.setenv("NAPARI_DINOCELL_HOME", str(files / "taken"))
+    assert main(arguments(files)) == 2
+    assert "taken" in capsys.readouterr().err
+    assert not (files / "out" / "mine.safetensors").exists()
+
+
 def test_a_project_takes_its_model_up(files, capsys):
     project = Project.create(files / "project")
     plane, partial = (tifffile.imread(files / f"{name}.tif") for name in ("cells", "partial"))
