@@ -44,7 +44,7 @@ def panel_alone(panel, path):
 
 
 def largest_cells(layer, n):
-    """World coordinates of the middle pixel of the n largest cells, and of their left rims."""
+    """World coordinates of the middle pixel of each of the n largest cells."""
     ids, areas = np.unique(layer.data[layer.data > 0], return_counts=True)
     places = []
     for cell in ids[np.argsort(-areas)[:n]]:

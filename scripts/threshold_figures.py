@@ -47,8 +47,9 @@ def draw_profile(path):
         axis.plot(x, values, color="black", linewidth=1.2)
         axis.axhline(peak, color="#d55e00", linewidth=1)
         axis.axhline(fill, color="#56b4e9", linewidth=1)
-        axis.text(308, peak + 0.015, f"peak {peak}", color="#b34c00", ha="right")
-        axis.text(308, fill + 0.015, f"fill {fill}", color="#1f78a8", ha="right")
+        # Above the curve, in the order of the lines; beside them they would hide small cells.
+        axis.text(234, 0.9, f"peak {peak}", color="#b34c00", ha="right")
+        axis.text(234, 0.8, f"fill {fill}", color="#1f78a8", ha="right")
         for number, cell in enumerate(np.unique(labels[labels > 0])):
             inside = labels == cell
             color = COLORS[number % len(COLORS)]
@@ -57,7 +58,7 @@ def draw_profile(path):
         axis.set_title(title, fontsize=10)
         axis.set_xlabel("px")
         axis.set_ylim(-0.11, 1.0)
-        axis.set_xlim(0, 310)
+        axis.set_xlim(0, 239)
     axes[0].set_ylabel("distance map")
     figure.tight_layout()
     figure.savefig(path, dpi=100)
