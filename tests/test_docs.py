@@ -52,7 +52,9 @@ def test_make_commands_in_the_documents_are_targets() -> None:
     ] == []
 
 
-@pytest.mark.parametrize("command", ["segment", "adapt", "evaluate", "train", "info", "doctor"])
+@pytest.mark.parametrize(
+    "command", ["segment", "adapt", "evaluate", "train", "train-ssl", "info", "doctor"]
+)
 def test_options_in_the_documents_are_options_of_the_command(command: str) -> None:
     lines = [line for line in command_lines() if line.split()[1] == command]
     assert lines, f"no page shows napari-dinocell {command}"
