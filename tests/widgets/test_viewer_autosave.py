@@ -53,7 +53,8 @@ for tool, point in (("Delete", (20.0, 20.0)), ("Accept", (20.0, 60.0))):
     panel.results.tools.take(tool)
     panel.results.tools.apply([point])
     panel.results.tools.put_away()
-wait(lambda: list(autosave.folder().glob("*.npz")))
+# A file that is still being written ends in .npz, too.
+wait(lambda: list(autosave.folder().glob("*.corrections.npz")))
 print("saved", flush=True)
 wait(lambda: False)
 """
