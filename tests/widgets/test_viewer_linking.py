@@ -82,6 +82,7 @@ def test_corrections_are_linked_with_the_cells_whatever_their_name(segmented, wa
     stack = np.stack([discs()] * 3)
     viewer, segment = segmented(stack, axis_labels=("z", "y", "x"))
     segment.results.tools.corrector.reject([(20.0, 20.0)])
+    segment.results.tools.corrector.accept([(20.0, 60.0)])
     viewer.layers["image cells"].name = name
     panel = LinkingPanel(viewer)
     viewer.window.add_dock_widget(panel, name="Link planes")
@@ -92,7 +93,9 @@ def test_corrections_are_linked_with_the_cells_whatever_their_name(segmented, wa
     assert objects[deleted, 20, 20] == 0
     others = [plane for plane in range(3) if plane != deleted]
     assert all(objects[plane, 20, 20] > 0 for plane in others)
-    assert len(np.unique(objects[:, 60, 60])) == 1
+    for y, x in ((20, 60), (60, 60)):
+        assert objects[0, y, x] > 0
+        assert len(np.unique(objects[:, y, x])) == 1
 
 
 @pytest.mark.parametrize("outer", [0, 2])
