@@ -72,6 +72,13 @@ def test_modules_that_know_only_arrays_do_not_load_torch(module: str) -> None:
     assert fresh_python(code) == "False"
 
 
+@pytest.mark.parametrize("module", ["training.loop", "segmenter", "adapt"])
+def test_training_and_segmenting_start_without_the_packages_of_other_parts(module: str) -> None:
+    code = f"import sys, napari_dinocell.core.{module}; print(*sys.modules)"
+    loaded = set(fresh_python(code).split())
+    assert not {"zarr", "boto3", "wandb", "napari", "qtpy"} & loaded
+
+
 def test_lazy_names_are_listed_and_lead_to_the_class() -> None:
     assert set(napari_dinocell.__all__) == set(dir(napari_dinocell))
     for name in napari_dinocell.__all__:

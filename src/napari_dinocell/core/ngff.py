@@ -4,7 +4,6 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-import zarr
 
 from napari_dinocell.core.errors import ImageFileError
 from napari_dinocell.core.exports import check_label_axes, smallest_labels
@@ -45,6 +44,8 @@ def read(file: File, series: int | str = 0) -> StoredImage:
     """
     if is_remote(file):
         raise ImageFileError(f"{file} is an OME-Zarr on S3, which is not supported; copy it here.")
+    import zarr  # noqa: PLC0415  half a second that other formats don't need
+
     try:
         node = zarr.open(str(file.local_path()), mode="r")
         if isinstance(node, zarr.Array):
@@ -173,6 +174,8 @@ def write_labels(
     Each level takes every second pixel of the one before, in Y and X, until both are below 512:
     no id is invented by averaging, and the first pixels of all levels lie on each other.
     """
+    import zarr  # noqa: PLC0415
+
     path = Path(path)
     axes = check_label_axes(axes, labels)
     order = sorted(range(labels.ndim), key=lambda i: "TZYX".index(axes[i]))
@@ -231,4 +234,6 @@ def _labels_group(path: Path) -> Any:
         raise ValueError(
             f"{image} is an OME-Zarr of an older format than 0.5; write the labels beside it."
         )
+    import zarr  # noqa: PLC0415
+
     return zarr.open_group(str(path.parent), mode="a", zarr_format=3)

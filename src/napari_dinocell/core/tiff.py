@@ -7,7 +7,6 @@ from typing import Any
 
 import numpy as np
 import tifffile
-import zarr
 from tifffile import TiffFileError
 
 from napari_dinocell.core.errors import ImageFileError
@@ -72,6 +71,8 @@ def _read(file: File, series: int | str, lazy_bytes: int, complaints: "_Complain
         elif chosen.dataoffset is not None and not is_remote(file):
             array = tifffile.memmap(file.local_path(), series=index, mode="r")
         else:
+            import zarr  # noqa: PLC0415  half a second that most images don't need
+
             source = zarr.open(chosen.aszarr(level=0), mode="r")
             array = ChunkedArray(source, str(file), close=tif.close)
             stays_open = True
