@@ -9,9 +9,10 @@ import torch
 
 from napari_dinocell.core.adapt.report import Report
 from napari_dinocell.core.model.card import BackboneReference, ModelCard
-from napari_dinocell.core.model.files import ENDING, save_model
+from napari_dinocell.core.model.files import save_model
 from napari_dinocell.core.model.library import keep_encoder
 from napari_dinocell.core.model.network import DINOCell
+from napari_dinocell.core.model.own import ENDING
 from napari_dinocell.core.model.store import tensors_sha256
 from napari_dinocell.core.prediction import Thresholds
 from napari_dinocell.core.segmenter import Segmenter

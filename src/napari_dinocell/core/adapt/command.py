@@ -50,7 +50,9 @@ def adapt_command(
     diameter: Annotated[
         float | None, typer.Option(help="Typical cell diameter, px.", rich_help_panel=_KNOWN)
     ] = None,
-    model: Annotated[str | None, typer.Option(help="Base: bundled name or model file.")] = None,
+    model: Annotated[
+        str | None, typer.Option(help="Base: name of a bundled or an own model, or a model file.")
+    ] = None,
     output: Annotated[
         Path | None,
         typer.Option(

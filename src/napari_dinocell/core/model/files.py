@@ -19,6 +19,7 @@ from napari_dinocell.core.model.blocks import ConvNorm
 from napari_dinocell.core.model.card import BackboneReference, ModelCard
 from napari_dinocell.core.model.library import encoder_path
 from napari_dinocell.core.model.network import DINOCell, build_network
+from napari_dinocell.core.model.own import ENDING, own_folder, own_models
 from napari_dinocell.core.model.store import (
     SkipInitialization,
     halve_matrices,
@@ -42,8 +43,6 @@ __all__ = [
     "save_model",
     "tensors_sha256",
 ]
-
-ENDING = ".safetensors"
 
 
 def save_model(
@@ -93,7 +92,7 @@ def load_model(
     device: str | torch.device = "cpu",
     folders: Iterable[str | Path] = (),
 ) -> tuple[DINOCell, ModelCard]:
-    """Read a model: a bundled name, or the path of a model file.
+    """Read a model: the path of a model file, or the name of a bundled or an own one.
 
     The backbone is looked for beside the model file, then in `folders`, then among the bundled
     files, then in the user's library; the first whose tensors have the right hash is taken. It may
@@ -202,13 +201,15 @@ def _find(name_or_path: str | Path) -> Path:
     given = Path(name_or_path)
     if given.is_file():
         return given
-    named = _bundled() / f"{name_or_path}{ENDING}"
-    if given.name == str(name_or_path) and named.is_file():
-        return named
-    known = ", ".join(bundled_models()) or "none"
+    if given.name == str(name_or_path):
+        for folder in (_bundled(), own_folder()):
+            named = folder / f"{name_or_path}{ENDING}"
+            if named.is_file():
+                return named
+    known = ", ".join((*bundled_models(), *own_models())) or "none"
     raise FileNotFoundError(
         f"There is no model {name_or_path}; "
-        f"give the path of a model file or a bundled name ({known})."
+        f"give the path of a model file or the name of an installed one ({known})."
     )
 
 
