@@ -46,8 +46,9 @@ def why_not():
 
 @pytest.fixture(autouse=True)
 def _own_folders(monkeypatch, tmp_path):
-    """Autosaved corrections go to a folder of the test's own."""
+    """Autosaved corrections and models go to folders of the test's own."""
     monkeypatch.setenv("XDG_STATE_HOME", str(tmp_path / "state"))
+    monkeypatch.setenv("NAPARI_DINOCELL_HOME", str(tmp_path / "home"))
 
 
 @pytest.fixture

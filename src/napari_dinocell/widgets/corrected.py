@@ -7,23 +7,81 @@ from typing import Any
 
 import numpy as np
 import numpy.typing as npt
+from napari.layers import Labels
+from napari.utils.colormaps import CyclicLabelColormap
 
+from napari_dinocell.widgets.origin import Origin
+from napari_dinocell.widgets.placement import Placement
 from napari_dinocell.widgets.preview import METADATA_KEY
 
-__all__ = ["combined", "corrections_of", "is_correction", "metadata_for"]
+__all__ = [
+    "adopt",
+    "combined",
+    "corrected_by",
+    "corrected_layer",
+    "corrections_of",
+    "is_correction",
+    "origin_of",
+]
 
-_KEY = "corrects"
+_KEY, _ORIGIN = "corrects", "origin"
+_COLOR = (0.25, 1.0, 0.45, 1.0)
 
 
-def metadata_for(layer: Any) -> dict[str, Any]:
-    """Metadata of a new layer that holds the corrections of another one."""
+def corrected_layer(
+    data: npt.NDArray[np.integer], name: str, placement: Placement, origin: Origin, below: Any
+) -> Labels:
+    """A new layer, not yet in a viewer, for corrections.
+
+    Parameters
+    ----------
+    data : int array
+        Ids as in `core.corrections`.
+    name : str
+    placement : Placement
+    origin : Origin
+        Of the same grid.
+    below : Labels layer, or None
+        Whose cells are corrected.
+    """
+    layer = Labels(
+        data,
+        name=name,
+        opacity=1.0,
+        colormap=_verified_colors(),
+        metadata={METADATA_KEY: {_KEY: "", _ORIGIN: origin}},
+        **placement.options(),
+    )
+    layer.preserve_labels = True
+    if below is not None:
+        adopt(layer, below)
+    return layer
+
+
+def adopt(layer: Any, below: Any) -> None:
+    """Let a layer of corrections be that of another labels layer from now on."""
     # Names change, and may be given again.
-    return {METADATA_KEY: {_KEY: str(layer.unique_id)}}
+    layer.metadata[METADATA_KEY][_KEY] = str(below.unique_id)
 
 
 def is_correction(layer: Any) -> bool:
     """Whether a layer holds corrections: its ids alone are not cells."""
     return _KEY in layer.metadata.get(METADATA_KEY, {})
+
+
+def origin_of(layer: Any) -> Origin | None:
+    """What a layer of corrections was drawn on; None if it is no such layer."""
+    origin: Origin | None = layer.metadata.get(METADATA_KEY, {}).get(_ORIGIN)
+    return origin
+
+
+def corrected_by(viewer: Any, correction: Any) -> Any:
+    """The labels layer that a layer of corrections belongs to, or None if it is gone."""
+    wanted = correction.metadata.get(METADATA_KEY, {}).get(_KEY)
+    for other in viewer.layers:
+        if str(other.unique_id) == wanted and other.data.shape == correction.data.shape:
+            return other
+    return None
 
 
 def corrections_of(viewer: Any, layer: Any) -> Any:
@@ -62,3 +120,13 @@ def combined(labels: Any, corrected: Any, axes: str) -> npt.NDArray[np.integer]:
         key = tuple(at.get(letter, slice(None)) for letter in axes)
         whole[key] = combine(np.asarray(labels[key]), np.asarray(corrected[key]))
     return whole
+
+
+def _verified_colors() -> Any:
+    """One color for every id; none for background, and for 1, which marks what was deleted.
+
+    A colormap by id would be shorter, but napari compiles for seconds when it meets the first one.
+    """
+    colors = np.tile(np.array(_COLOR, np.float32), (np.iinfo(np.uint16).max + 1, 1))
+    colors[:2] = 0
+    return CyclicLabelColormap(colors=colors)

@@ -7,11 +7,10 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import numpy.typing as npt
-from napari.layers import Labels
-from napari.utils.colormaps import CyclicLabelColormap
 from qtpy.QtCore import QObject, QTimer, Signal
 
-from napari_dinocell.widgets.corrected import metadata_for
+from napari_dinocell.widgets.corrected import adopt, corrected_layer, is_correction, origin_of
+from napari_dinocell.widgets.origin import Origin
 from napari_dinocell.widgets.placement import Placement
 from napari_dinocell.widgets.planes import plane_view
 from napari_dinocell.widgets.preview import Preview
@@ -24,7 +23,6 @@ __all__ = ["Corrector", "Path"]
 Path = list[tuple[float, float]]
 
 _OUTLINE = 2  # px
-_COLOR = (0.25, 1.0, 0.45, 1.0)
 
 
 class Corrector(QObject):
@@ -73,23 +71,37 @@ class Corrector(QObject):
         if self.layer is not None:
             return self.layer
         below = self.preview.layer
-        name = self.preview.layer.name.removesuffix(" cells")
-        layer = Labels(
-            np.zeros(self.preview.prediction.shape, np.uint16),
-            name=f"{name} corrected",
-            opacity=1.0,
-            colormap=_verified_colors(),
-            metadata=metadata_for(below),
-            **Placement.of(below).options(),
-        )
-        layer.preserve_labels = True
-        layer.selected_label = self._next
+        name = below.name.removesuffix(" cells")
+        data = np.zeros(self.preview.prediction.shape, np.uint16)
+        origin = Origin.of(self.preview.result)
+        layer = corrected_layer(data, f"{name} corrected", Placement.of(below), origin, below)
+        self._take(self.viewer.add_layer(layer))
+        return self.layer
+
+    def adopt_layer(self) -> None:
+        """Go on with corrections of the same pixels, made before this run or read from a file."""
+        part = self.preview.result.part
+        for layer in self.viewer.layers:
+            origin = origin_of(layer) if is_correction(layer) else None
+            if (
+                origin is not None
+                and origin.is_same_grid(part)
+                and layer.data.shape == self.preview.prediction.shape
+            ):
+                adopt(layer, self.preview.layer)
+                layers = self.viewer.layers
+                layers.move(layers.index(layer), len(layers))
+                self._take(layer)
+                self._follow()
+                return
+
+    def _take(self, layer: Any) -> None:
+        """Write corrections into a layer, and listen to what the user does with it."""
+        self.preview.corrected = layer
+        layer.selected_label = self._new_id()
         layer.events.paint.connect(self._changed)
         layer.events.set_data.connect(self._changed)
-        layer = self.viewer.add_layer(layer)
-        self.preview.corrected = layer
         self._outlines.start()
-        return layer
 
     # -- decisions --------------------------------------------------------------------------------
 
@@ -231,17 +243,10 @@ class Corrector(QObject):
         self._later.stop()
         self._painted.stop()
         self._outlines.stop()
+        if self.layer is not None:
+            self.layer.events.paint.disconnect(self._changed)
+            self.layer.events.set_data.disconnect(self._changed)
         self.viewer.layers.events.removed.disconnect(self._layer_removed)
-
-
-def _verified_colors() -> Any:
-    """One color for every id; none for background, and for 1, which marks what was deleted.
-
-    A colormap by id would be shorter, but napari compiles for seconds when it meets the first one.
-    """
-    colors = np.tile(np.array(_COLOR, np.float32), (np.iinfo(np.uint16).max + 1, 1))
-    colors[:2] = 0
-    return CyclicLabelColormap(colors=colors)
 
 
 def _count(n: int) -> str:

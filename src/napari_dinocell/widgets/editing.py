@@ -67,6 +67,9 @@ class EditTools(QWidget):
         self.corrector.said.connect(self.said.emit)
         self._bind(preview.layer)
         preview.closed.connect(self.detach)
+        self.corrector.adopt_layer()
+        if self.corrector.layer is not None:
+            self._bind(self.corrector.layer)
         self.setEnabled(True)
 
     def detach(self) -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 import os
 import time
 from collections.abc import Iterator
@@ -27,6 +28,8 @@ if TYPE_CHECKING:
     from napari_dinocell.core.segmenter import Segmenter
 
 __all__ = ["Choice", "Engine", "Ready", "Result", "leave_a_core_to_the_window"]
+
+log = logging.getLogger(__name__)
 
 _ENOUGH_TILES = 4  # whose mean pace says more than one tile alone
 
@@ -108,7 +111,7 @@ class Engine:
     """
 
     extra: dict[str, Segmenter] = field(default_factory=dict)
-    _loaded: dict[tuple[str, str], tuple[Segmenter, Ready]] = field(default_factory=dict)
+    _loaded: dict[tuple[str, str], tuple[Segmenter, Ready, int]] = field(default_factory=dict)
 
     def choices(self) -> tuple[list[Choice], list[str], str]:
         """Models, devices, and the name of the model that suits the fastest device."""
@@ -116,6 +119,7 @@ class Engine:
         files = _core("model.files")
         device = _core("device")
         cards = [files.read_card(name) for name in files.bundled_models()]
+        cards += _own_cards()
         cards += [segmenter.card for segmenter in self.extra.values()]
         devices = ["auto", *device.available_devices()]
         preferred = "small" if devices[1] == "cpu" else "vits8"
@@ -125,8 +129,8 @@ class Engine:
 
     def load(self, name: str, device: str) -> Ready:
         """Load a model, unless it is there, and measure its speed."""
-        key = (name, device)
-        if key not in self._loaded:
+        key, stamp = (name, device), _stamp(name)
+        if key not in self._loaded or self._loaded[key][2] != stamp:
             if name in self.extra:
                 segmenter = self.extra[name]
             else:
@@ -142,7 +146,7 @@ class Engine:
             _core("precedence").warm_up()
             ready = Ready(_choice(segmenter.card), where, pace, note)
             # One model at a time: on a GPU a second one would take memory from the first.
-            self._loaded = {key: (segmenter, ready)}
+            self._loaded = {key: (segmenter, ready, stamp)}
         return self._loaded[key][1]
 
     def ready(self, name: str, device: str) -> Steps:
@@ -162,7 +166,7 @@ class Engine:
         """Steps of a run; give a `Result` and a `Ready` with the pace of this run."""
         yield f"Loading {name} …"
         self.load(name, device)
-        segmenter, ready = self._loaded[name, device]
+        segmenter, ready, stamp = self._loaded[name, device]
         folder = preferences().cache_folder
         segmenter.maps_folder = Path(folder) if folder else None
         yield "Reading …"
@@ -180,7 +184,7 @@ class Engine:
         if ticket.total >= _ENOUGH_TILES:
             pace = (time.monotonic() - ticket.started) / ticket.total
             ready = replace(ready, seconds_per_tile=pace)
-            self._loaded[name, device] = (segmenter, ready)
+            self._loaded[name, device] = (segmenter, ready, stamp)
             remember(name, ready.device, pace)
         yield "Cutting …"
         labels = np.zeros(prediction.shape, np.uint16)
@@ -215,6 +219,28 @@ def cut_planes(
 
 def _choice(card: ModelCard) -> Choice:
     return Choice(card.name, card.diameter, card.pixel_size_um, card.tile, card.overlap)
+
+
+def _own_cards() -> list[ModelCard]:
+    """Cards of the user's own models; files that are no models are left out."""
+    own, read_card = _core("model.own"), _core("model.files").read_card
+    own.own_folder().mkdir(parents=True, exist_ok=True)  # so that it can be watched
+    cards = []
+    for name in own.own_models():
+        try:
+            # Listed by the name that finds it again.
+            cards.append(read_card(own.own_model_path(name)).model_copy(update={"name": name}))
+        except (ValueError, OSError) as error:
+            log.warning("%s", error)
+    return cards
+
+
+def _stamp(name: str) -> int:
+    """Changes when the file of an own model is another one; 0 for other models."""
+    try:
+        return int(_core("model.own").own_model_path(name).stat().st_mtime_ns)
+    except (ValueError, OSError):
+        return 0
 
 
 def _prepare_viewer() -> None:

@@ -155,14 +155,16 @@ class SegmentForm(QWidget):
 
     def offer_models(self, models: Sequence[Choice], devices: Sequence[str], default: str) -> None:
         """Fill in what the computer has."""
+        is_first, before = not self._models, self.model.value
         self._models = {model.name: model for model in models}
         self.model.options = [(model.name, model.name) for model in models]
-        if default:
+        if default and before not in self._models:
             self.model.value = default
-        # What is preferred but not there is tried all the same: loading then says what is wrong.
-        wanted = preferences().device
-        self.device.options = tuple(dict.fromkeys([*devices, wanted]))
-        self.device.value = wanted
+        if is_first:
+            # What is preferred but not there is tried all the same: loading says what is wrong.
+            wanted = preferences().device
+            self.device.options = tuple(dict.fromkeys([*devices, wanted]))
+            self.device.value = wanted
 
     def _chosen_level(self, layer: Any, axes: str) -> int:
         """Of a pyramid; the one that suits the size of the cells, if the user leaves it open."""

@@ -1,12 +1,15 @@
-"""What may follow a run: the same for a whole folder, or one id through all planes."""
+"""What may follow a run: a model that knows these cells, a whole folder, one id through planes."""
 
 from __future__ import annotations
 
 from typing import Any
 
+from qtpy.QtCore import Signal
 from qtpy.QtWidgets import QGridLayout, QPushButton, QWidget
 
+from napari_dinocell.widgets.adapt_panel import AdaptPanel
 from napari_dinocell.widgets.batch_panel import BatchPanel, BatchSettings
+from napari_dinocell.widgets.corrector import Corrector
 from napari_dinocell.widgets.linking_panel import LinkingPanel
 from napari_dinocell.widgets.preview import Preview
 
@@ -19,14 +22,26 @@ class FurtherSteps(QWidget):
     Parameters
     ----------
     viewer : napari viewer
+
+    Signals
+    -------
+    model_wanted(str)
+        Name of the model to segment with from now on.
     """
+
+    model_wanted = Signal(str)
 
     def __init__(self, viewer: Any, parent: QWidget | None = None) -> None:
         super().__init__(parent)
         self.viewer = viewer
         self._preview: Preview | None = None
+        self._corrector: Corrector | None = None
+        self.adapting: AdaptPanel | None = None
         self._batch: BatchPanel | None = None
         self._linking: LinkingPanel | None = None
+        self.adapt = QPushButton("Adapt the model …")
+        self.adapt.setToolTip("Let the model learn the cells that you accepted or corrected.")
+        self.adapt.clicked.connect(self._open_adapt)
         self.folder = QPushButton("Apply to a folder …")
         self.folder.setToolTip("Segment all images of a folder with these settings.")
         self.folder.clicked.connect(self._open_batch)
@@ -35,16 +50,30 @@ class FurtherSteps(QWidget):
         self.link.clicked.connect(self._open_link)
         layout = QGridLayout(self)
         layout.setContentsMargins(0, 0, 0, 0)
-        layout.addWidget(self.folder, 0, 0)
-        layout.addWidget(self.link, 0, 1)
-        self.follow(None)
+        layout.addWidget(self.adapt, 0, 0)
+        layout.addWidget(self.folder, 0, 1)
+        layout.addWidget(self.link, 1, 0)
+        self.follow(None, None)
 
-    def follow(self, preview: Preview | None) -> None:
-        """Take the settings of another preview; None while there is none."""
-        self._preview = preview
+    def follow(self, preview: Preview | None, corrector: Corrector | None) -> None:
+        """Take the settings of another preview and its corrections; None while there is none."""
+        self._preview, self._corrector = preview, corrector
+        self.adapt.setEnabled(preview is not None)
         self.folder.setEnabled(preview is not None)
+        if self.adapting is not None:
+            self.adapting.follow(corrector)
         is_stack = preview is not None and preview.prediction.n_planes > 1
         self.link.setVisible(is_stack)
+
+    def _open_adapt(self, *_: Any) -> None:
+        if self._preview is None:
+            return
+        if self.adapting is None:
+            self.adapting = AdaptPanel(self.viewer)
+            self.adapting.model_wanted.connect(self.model_wanted.emit)
+        self.adapting.follow(self._corrector)
+        self.adapting.choose_base(self._preview.prediction.model_card.name)
+        self._bring_up(self.adapting, "Adapt the model")
 
     def _open_batch(self, *_: Any) -> None:
         if self._preview is None:

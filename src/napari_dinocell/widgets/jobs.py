@@ -50,11 +50,16 @@ class Ticket:
         return self.wants_stop or self.is_quit()
 
     @property
+    def seconds(self) -> float:
+        """Since the work began."""
+        return time.monotonic() - self.started
+
+    @property
     def seconds_left(self) -> float | None:
         """By the pace so far; None before there is one."""
         if not self.done:
             return None
-        return (time.monotonic() - self.started) / self.done * (self.total - self.done)
+        return self.seconds / self.done * (self.total - self.done)
 
 
 @dataclass
@@ -82,6 +87,13 @@ def dinocell_job(work: Callable[[Ticket], Steps], ticket: Ticket) -> Generator[A
 class Job(QObject):
     """One piece of work on another thread.
 
+    Parameters
+    ----------
+    work : callable
+        Gives the steps.
+    keeps_partial : bool
+        Whether what the work returns after it was cancelled is a result.
+
     Signals
     -------
     step(object)
@@ -101,9 +113,16 @@ class Job(QObject):
     cancelled = Signal()
     ended = Signal()
 
-    def __init__(self, work: Callable[[Ticket], Steps], parent: QObject | None = None) -> None:
+    def __init__(
+        self,
+        work: Callable[[Ticket], Steps],
+        parent: QObject | None = None,
+        *,
+        keeps_partial: bool = False,
+    ) -> None:
         super().__init__(parent)
         self.ticket = Ticket()
+        self._keeps_partial = keeps_partial
         self._worker = create_worker(dinocell_job, work, self.ticket, _start_thread=False)
         self.ticket.is_quit = lambda: bool(self._worker.abort_requested)
         self._worker.yielded.connect(self._stepped)
@@ -137,7 +156,8 @@ class Job(QObject):
 
     def _returned(self, outcome: _Outcome) -> None:
         self._stop()
-        if outcome.was_cancelled or self.ticket.wants_stop:
+        is_dropped = self.ticket.wants_stop and not self._keeps_partial
+        if outcome.was_cancelled or is_dropped:
             self.cancelled.emit()
         elif outcome.error:
             self.failed.emit(outcome.error)

@@ -177,7 +177,10 @@ def layer_part(
     placement = placement.part([part.start for part in window[:n]])
     kept = [i for i, letter in enumerate(axes[:n]) if letter not in "CS"]
     factor = level_factors(layer, axes)[level]
-    return LayerPart(layer.name, array, axes, tuple(window), placement.keep(kept), factor, level)
+    place = placement.keep(kept)
+    return LayerPart(
+        layer.name, array, axes, tuple(window), place, factor, level, str(layer.unique_id)
+    )
 
 
 def camera_of(viewer: Any) -> Any:

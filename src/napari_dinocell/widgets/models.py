@@ -4,18 +4,22 @@ from __future__ import annotations
 
 from typing import Any
 
-from qtpy.QtCore import QObject, QTimer, Signal
+from qtpy.QtCore import QFileSystemWatcher, QObject, QTimer, Signal
 
+from napari_dinocell.core.model.own import own_folder
 from napari_dinocell.widgets.engine import Engine, Ready
 from napari_dinocell.widgets.jobs import Job, Steps, Ticket
 
 __all__ = ["Models"]
+
+_SETTLE_MS = 300  # after a file of the user's own models has changed
 
 
 class Models(QObject):
     """Looks for models and loads the wanted one beside the event loop.
 
     A model is loaded as soon as it is chosen, so that the time of a run can be told before it.
+    When the user's own models change, they are looked for again.
 
     Signals
     -------
@@ -42,6 +46,8 @@ class Models(QObject):
         self._begin.setSingleShot(True)
         self._begin.timeout.connect(self._look)
         self._begin.start(0)
+        self._watcher = QFileSystemWatcher(self)
+        self._watcher.directoryChanged.connect(lambda: self._begin.start(_SETTLE_MS))
 
     def want(self, name: str, device: str) -> bool:
         """Whether a model is ready; begins to load it if not."""
@@ -53,7 +59,14 @@ class Models(QObject):
             self._start(lambda ticket: self.engine.ready(name, device), self._loaded)
         return False
 
+    def look(self) -> None:
+        """Look for models again."""
+        self._begin.start(0)
+
     def _look(self) -> None:
+        if self._job is not None:
+            self._begin.start(_SETTLE_MS)
+            return
         self._start(self._choices, self._found)
 
     def _choices(self, ticket: Ticket) -> Steps:
@@ -68,6 +81,7 @@ class Models(QObject):
 
     def _found(self, found: Any) -> None:
         self._job, self.is_looking = None, False
+        self._watcher.addPath(str(own_folder()))
         self.offered.emit(*found)
         self.changed.emit()
 

@@ -73,6 +73,8 @@ class LayerPart:
         Pixels of the layer's full resolution per pixel of `array`.
     level : int
         Of the pyramid that `array` is.
+    layer_id : str
+        Of the layer; names change.
     """
 
     name: str
@@ -82,6 +84,7 @@ class LayerPart:
     placement: Placement
     factor: float = 1.0
     level: int = 0
+    layer_id: str = ""
 
     @property
     def shape(self) -> tuple[int, ...]:

@@ -89,7 +89,7 @@ class ResultPanel(QWidget):
         self.sliders.setEnabled(True)
         self.map_button.setEnabled(True)
         self.export_button.setEnabled(True)
-        self.further.follow(preview)
+        self.further.follow(preview, self.tools.corrector)
         self.show()
 
     def export(self, kind: str, path: Path) -> None:
@@ -195,7 +195,7 @@ class ResultPanel(QWidget):
         self.sliders.setEnabled(False)
         self.map_button.setEnabled(False)
         self.export_button.setEnabled(False)
-        self.further.follow(None)
+        self.further.follow(None, None)
         self.figures.setText("")
 
 

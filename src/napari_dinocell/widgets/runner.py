@@ -28,6 +28,8 @@ class Runner(QWidget):
         missing.
     take : callable
         Takes what the work returned; gives a sentence about it.
+    keeps_partial : bool
+        Whether that is taken after a Cancel, too.
 
     Signals
     -------
@@ -43,10 +45,13 @@ class Runner(QWidget):
         plan: Callable[[], Work],
         take: Callable[[Any], str],
         parent: QWidget | None = None,
+        *,
+        keeps_partial: bool = False,
     ) -> None:
         super().__init__(parent)
         self.job: Job | None = None
         self._verb, self._plan, self._take = verb, plan, take
+        self._keeps_partial = keeps_partial
         self.button = QPushButton(verb)
         self.button.setMinimumHeight(2 * self.fontMetrics().height())
         self.button.clicked.connect(self._clicked)
@@ -82,7 +87,7 @@ class Runner(QWidget):
         except (ValueError, OSError) as error:
             self.say_wrong(str(error))
             return
-        job = self.job = Job(work, self)
+        job = self.job = Job(work, self, keeps_partial=self._keeps_partial)
         job.step.connect(self.say)
         job.progressed.connect(self._progress)
         job.succeeded.connect(self._succeeded)
@@ -99,7 +104,10 @@ class Runner(QWidget):
     def _progress(self, done: int, total: int) -> None:
         self.bar.setRange(0, total)
         self.bar.setValue(done)
-        left = self.job.ticket.seconds_left if self.job is not None else None
+        self.show_left(self.job.ticket.seconds_left if self.job is not None else None)
+
+    def show_left(self, left: float | None) -> None:
+        """Seconds that the job will still take; None while nobody knows."""
         self.bar.setFormat("%p %" if left is None else f"%p % · {time_text(left)} left")
 
     def _succeeded(self, value: Any) -> None:

@@ -39,6 +39,7 @@ class SegmentPanel(QWidget):
         self._source: Any = None
         self._is_outdated = False
         self._last = ""
+        self._wanted_model = ""
         self.form = SegmentForm(napari_viewer)
         self.button = QPushButton("Segment")
         self.button.setMinimumHeight(2 * self.fontMetrics().height())
@@ -57,7 +58,8 @@ class SegmentPanel(QWidget):
     def _connect(self) -> None:
         self.button.clicked.connect(self._clicked)
         self.form.changed.connect(self._changed)
-        self.models.offered.connect(self.form.offer_models)
+        self.models.offered.connect(self._offered)
+        self.results.further.model_wanted.connect(self.take_model)
         self.models.changed.connect(self._changed)
         self.results.said.connect(self.say)
         self.results.failed.connect(self.say_wrong)
@@ -73,6 +75,16 @@ class SegmentPanel(QWidget):
     def preview(self) -> Preview | None:
         """What the sliders move, after a run."""
         return self.results.preview
+
+    def take_model(self, name: str) -> None:
+        """Choose a model that may be new."""
+        self._wanted_model = name
+        self.models.look()
+
+    def _offered(self, models: Any, devices: Any, default: str) -> None:
+        self.form.offer_models(models, devices, default)
+        if self._wanted_model in [model.name for model in models]:
+            self.form.model.value, self._wanted_model = self._wanted_model, ""
 
     # -- what the user may do now -----------------------------------------------------------------
 

@@ -1,0 +1,118 @@
+"""What came of an adaptation: a verdict, scores, and what the user may do about it."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from qtpy.QtCore import Qt, Signal
+from qtpy.QtWidgets import QHBoxLayout, QLabel, QPushButton, QSizePolicy, QVBoxLayout, QWidget
+
+from napari_dinocell.widgets.adapt_work import Outcome, keep
+from napari_dinocell.widgets.jobs import Job, Steps, Ticket
+
+__all__ = ["VerdictBox"]
+
+_TITLES = {
+    "better": "✓ Better: the adapted model is kept",
+    "thresholds": "✓ Other thresholds are better",
+    "unchanged": "= Nothing better was found",
+    "unverified": "? Not verified",
+}
+
+
+class VerdictBox(QWidget):
+    """Tells the verdict; keeps an unverified model if the user wants it, and takes a kept one back.
+
+    Signals
+    -------
+    kept(object), undone(object)
+        The `Outcome` whose model is now among the user's own, or no longer.
+    failed(str)
+        One sentence.
+    """
+
+    kept = Signal(object)
+    undone = Signal(object)
+    failed = Signal(str)
+
+    def __init__(self, parent: QWidget | None = None) -> None:
+        super().__init__(parent)
+        self.outcome: Outcome | None = None
+        self._job: Job | None = None
+        self.title = QLabel()
+        font = self.title.font()
+        font.setBold(True)
+        self.title.setFont(font)
+        self.text = QLabel()
+        for label, name in ((self.title, "Verdict"), (self.text, "Reason of the verdict")):
+            label.setWordWrap(True)
+            label.setAccessibleName(name)
+            label.setTextInteractionFlags(Qt.TextInteractionFlag.TextSelectableByMouse)
+            label.setSizePolicy(QSizePolicy.Policy.Ignored, QSizePolicy.Policy.Minimum)
+        self.keep_button = QPushButton("Keep it")
+        self.keep_button.setToolTip("Put the adapted model among your own, and use it.")
+        self.keep_button.clicked.connect(self._keep)
+        self.undo_button = QPushButton("Undo")
+        self.undo_button.setToolTip("Remove the adapted model and go back to its base.")
+        self.undo_button.clicked.connect(self._undo)
+        buttons = QHBoxLayout()
+        buttons.addWidget(self.keep_button)
+        buttons.addWidget(self.undo_button)
+        layout = QVBoxLayout(self)
+        layout.setContentsMargins(0, 0, 0, 0)
+        layout.addWidget(self.title)
+        layout.addWidget(self.text)
+        layout.addLayout(buttons)
+        self.clear()
+
+    def clear(self) -> None:
+        """There is no verdict."""
+        self.outcome = None
+        self.hide()
+
+    def show_outcome(self, outcome: Outcome) -> None:
+        """Tell what came of an adaptation."""
+        self.outcome = outcome
+        report = outcome.adapted.report
+        self.title.setText(_TITLES[report.verdict])
+        lines = [report.sentence(), *report.notes]
+        if report.is_cancelled:
+            lines.insert(0, "You stopped the training early.")
+        if outcome.name:
+            lines.append(f"It is called “{outcome.name}” and chosen: segment again to see it.")
+        self.text.setText("\n".join(lines))
+        self.keep_button.setVisible(report.verdict == "unverified" and not outcome.name)
+        self.undo_button.setVisible(bool(outcome.name))
+        self.show()
+
+    def _keep(self, *_: Any) -> None:
+        outcome = self.outcome
+        if outcome is None:
+            return
+
+        def work(ticket: Ticket) -> Steps:
+            yield "Writing …"
+            return keep(outcome)
+
+        self.keep_button.setEnabled(False)
+        self._job = Job(work, self)
+        self._job.succeeded.connect(self._was_kept)
+        self._job.failed.connect(self.failed.emit)
+        self._job.ended.connect(lambda: self.keep_button.setEnabled(True))
+        self._job.start()
+
+    def _was_kept(self, outcome: Outcome) -> None:
+        self.show_outcome(outcome)
+        self.kept.emit(outcome)
+
+    def _undo(self, *_: Any) -> None:
+        outcome = self.outcome
+        if outcome is None:
+            return
+        try:
+            outcome.path.unlink(missing_ok=True)
+        except OSError as error:
+            self.failed.emit(str(error))
+            return
+        self.clear()
+        self.undone.emit(outcome)
