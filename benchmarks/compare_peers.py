@@ -121,6 +121,9 @@ class Comparison:
                 f"its weights are not here; give --weights {adapter.name}=PATH, {adapter.weights}."
             )
             return
+        if weights is not None and not Path(weights).exists():
+            self.not_run[adapter.title] = f"there are no weights at {weights}; correct --weights."
+            return
         try:
             print(f"{adapter.title}: environment ...", file=sys.stderr)
             python = prepare(adapter, self.options.environments)
@@ -207,7 +210,8 @@ def parse(argv: Sequence[str] | None) -> argparse.Namespace:
     for given in options.weights:
         if given.partition("=")[0] not in adapters or not given.partition("=")[2]:
             parser.error(f"--weights {given}: write PEER=PATH, PEER one of {', '.join(adapters)}")
-    options.weights = dict(given.split("=", 1) for given in options.weights)
+    pairs = (given.split("=", 1) for given in options.weights)
+    options.weights = {name: str(Path(path).expanduser().resolve()) for name, path in pairs}
     options.data, options.out = options.data.resolve(), options.out.resolve()
     options.environments = options.environments or options.out / "environments"
     return options
