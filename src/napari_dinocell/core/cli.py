@@ -20,6 +20,7 @@ COMMANDS = {
     "evaluate": "compare labels with the truth: SEG, DET, OP_CSB, AP, F1, PQ",
     "train": "train a model from a YAML file",
     "train-ssl": "pre-train a backbone on multi-channel fields without labels",
+    "models": "list, import, rename, delete and export models",
     "info": "parameters, cost and card of a model",
     "doctor": "versions, devices, folders and memory of this installation",
 }

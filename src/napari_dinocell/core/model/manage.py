@@ -1,0 +1,115 @@
+"""Import, rename, delete the user's own models, and write any model as one file."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+from napari_dinocell.core.model.card import ModelCard
+from napari_dinocell.core.model.files import bundled_models, load_model, save_model
+from napari_dinocell.core.model.library import keep_encoder
+from napari_dinocell.core.model.own import own_model_path, own_models
+
+__all__ = ["delete_model", "import_model", "rename_model", "write_model"]
+
+
+def import_model(path: str | Path, name: str | None = None) -> ModelCard:
+    """Copy a model file into the user's own models; its encoder comes along.
+
+    Parameters
+    ----------
+    path : path
+    name : str, optional
+        That it gets; by default that of the file.
+
+    Returns
+    -------
+    ModelCard
+        As it is found under that name.
+
+    Raises
+    ------
+    FileNotFoundError, ModelFileError
+        As `load_model`.
+    ValueError
+        If the name is taken or cannot be a file's.
+    OSError
+        If the library cannot be written to.
+    """
+    path = Path(path)
+    if not path.is_file():
+        raise FileNotFoundError(f"There is no model file {path}; check the path.")
+    target = _free(name or path.stem)
+    network, card = load_model(path)
+    card = card.model_copy(update={"name": target.stem})
+    target.parent.mkdir(parents=True, exist_ok=True)
+    if card.backbone is not None:
+        keep_encoder(network)  # first, so that there is no model file without its encoder
+    return save_model(target, network, card)
+
+
+def rename_model(name: str, new: str) -> ModelCard:
+    """Give one of the user's own models another name.
+
+    Raises
+    ------
+    ValueError
+        If there is no such own model, or the new name is taken or cannot be a file's.
+    FileNotFoundError, ModelFileError, OSError
+        As `load_model` and `save_model`.
+    """
+    old = _own(name)
+    target = _free(new)
+    network, card = load_model(old)
+    card = save_model(target, network, card.model_copy(update={"name": new}))
+    old.unlink()
+    return card
+
+
+def delete_model(name: str) -> None:
+    """Delete one of the user's own models; its encoder stays, others may need it.
+
+    Raises
+    ------
+    ValueError
+        If there is no such own model.
+    OSError
+        If the file cannot be removed.
+    """
+    _own(name).unlink()
+
+
+def write_model(name_or_path: str | Path, output: str | Path) -> ModelCard:
+    """Write a model as one file that loads on any computer, its encoder included.
+
+    Raises
+    ------
+    FileNotFoundError, ModelFileError
+        As `load_model`.
+    ValueError
+        If the file is there already or has another ending.
+    OSError
+        If there is no room for it, or no right to write it.
+    """
+    output = Path(output)
+    if output.exists():
+        raise ValueError(f"{output} is there already; give another name.")
+    network, card = load_model(name_or_path)
+    output.parent.mkdir(parents=True, exist_ok=True)
+    return save_model(output, network, card, full=True)
+
+
+def _own(name: str) -> Path:
+    if name in bundled_models():
+        raise ValueError(f"{name} comes with the package; only your own models can be changed.")
+    path = own_model_path(name)
+    if not path.is_file():
+        known = ", ".join(own_models()) or "none"
+        raise ValueError(f"You have no model {name!r}; yours are: {known}.")
+    return path
+
+
+def _free(name: str) -> Path:
+    path = own_model_path(name)
+    if path.exists() or name in bundled_models():
+        raise ValueError(f"There is a model {name!r} already; choose another name.")
+    return path
