@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import logging
 import sys
 from collections.abc import Callable, Sequence
 from pathlib import Path
@@ -13,6 +14,7 @@ from rich.console import Console
 from rich.table import Table
 
 from napari_dinocell.core import console
+from napari_dinocell.core.errors import ModelFileError
 from napari_dinocell.core.model.card import ModelCard
 from napari_dinocell.core.model.files import bundled_models, read_card
 from napari_dinocell.core.model.manage import (
@@ -21,8 +23,10 @@ from napari_dinocell.core.model.manage import (
     rename_model,
     write_model,
 )
-from napari_dinocell.core.model.own import own_folder, own_models
+from napari_dinocell.core.model.own import own_folder, own_model_path, own_models
 from napari_dinocell.core.packages import write_bioimageio, write_onnx
+
+_log = logging.getLogger(__name__)
 
 FORMATS: dict[str, Callable[[str, Path], object]] = {
     "file": write_model,
@@ -82,12 +86,19 @@ def models(
     return console.DONE
 
 
+def installed() -> list[tuple[str, str, ModelCard]]:
+    """Name, kind ("bundled" or "own") and card of all models; damaged own files are left out."""
+    found = [(name, "bundled", read_card(name)) for name in bundled_models()]
+    for name in own_models():
+        try:
+            found.append((name, "own", read_card(own_model_path(name))))
+        except (ModelFileError, OSError) as error:
+            _log.warning("%s", error)
+    return found
+
+
 def _list(as_json: bool) -> None:
-    cards: list[tuple[str, str, ModelCard]] = [
-        (name, kind, read_card(name))
-        for kind, names in (("bundled", bundled_models()), ("own", own_models()))
-        for name in names
-    ]
+    cards = installed()
     if as_json:
         rows = [
             {"name": name, "kind": kind, "card": card.model_dump(mode="json")}
