@@ -1,4 +1,4 @@
-"""Take the pictures of the tutorial in a real viewer: open, segment, slide, correct, a folder.
+"""Take the pictures of the documentation in a real viewer, from opening an image to adapting.
 
 xvfb-run -a -s "-screen 0 1400x1000x24" python scripts/screenshots.py docs/images
 
@@ -69,6 +69,17 @@ def correct(viewer, panel):
     wait(lambda: panel.preview.is_following)
 
 
+def adapt(viewer, panel):
+    """Adapt to the accepted cells, until the verdict."""
+    panel.results.tools.put_away()
+    panel.results.further.adapt.click()
+    adapting = panel.results.further.adapting
+    wait(lambda: adapting.base.count() and adapting.counts.cells)
+    adapting.runner.button.click()
+    wait(lambda: adapting.runner.job is None)
+    viewer.reset_view()
+
+
 def main(engine=None):
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("folder", type=Path)
@@ -77,6 +88,7 @@ def main(engine=None):
     # What an earlier session left to be restored, or prefers, is not part of the tutorial.
     home = tempfile.TemporaryDirectory()
     os.environ |= {"XDG_STATE_HOME": home.name, "XDG_CONFIG_HOME": home.name}
+    os.environ["NAPARI_DINOCELL_HOME"] = home.name
     viewer, panel = open_viewer("fluorescence", engine, SIZE, theme="light")
     wait(panel.button.isEnabled)
     viewer.layers[0].contrast_limits = (0, 130)
@@ -99,6 +111,8 @@ def main(engine=None):
     batch.form.written["table"].setChecked(True)
     dock.raise_()
     panel_alone(batch, folder / "panel-folder.png")
+    adapt(viewer, panel)
+    window(viewer, folder / "panel-adapt.png")
     viewer.close()
 
 
