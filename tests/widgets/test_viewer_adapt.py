@@ -208,9 +208,9 @@ def test_a_project_is_saved_and_opened_in_another_session(annotated, wait, tmp_p
         adapting.verdict.keep_button.click()
         wait(own_models)
     models = own_models()
-    adapting.save_project(tmp_path / "project")
-    wait(lambda: adapting.files.job is None)
-    assert adapting.files.status.text() == "Wrote 1 plane to project."
+    adapting.project.save(tmp_path / "project")
+    wait(lambda: adapting.project.runner.job is None)
+    assert adapting.project.runner.status.text() == "Wrote 1 plane to project."
     project = Project(tmp_path / "project")
     (entry,) = project.entries
     stored = project.read(entry)
@@ -229,13 +229,13 @@ def test_a_project_is_saved_and_opened_in_another_session(annotated, wait, tmp_p
     opener = AdaptPanel(other)
     other.window.add_dock_widget(opener)
     wait(lambda: opener.base.count())
-    opener.open_project(tmp_path / "project")
+    opener.project.open(tmp_path / "project")
     wait(lambda: opener.counts.cells == 6)
     assert own_models() == models
     assert opener.counts.regions == 1
     np.testing.assert_array_equal(other.layers["image"].data, discs())
-    opener.save_project(tmp_path / "again")
-    wait(lambda: opener.files.status.text() == "Wrote 1 plane to again.")
+    opener.project.save(tmp_path / "again")
+    wait(lambda: opener.project.runner.status.text() == "Wrote 1 plane to again.")
     again = Project(tmp_path / "again")
     copy = again.read(again.entries[0])
     np.testing.assert_array_equal(copy.labels > 0, stored.labels > 0)
@@ -255,6 +255,6 @@ def test_a_project_is_saved_and_opened_in_another_session(annotated, wait, tmp_p
 
 def test_a_folder_that_is_no_project_is_told(annotated, wait, tmp_path):
     _, _, adapting = annotated(n_accepted=1)
-    adapting.open_project(tmp_path)
-    wait(lambda: adapting.files.job is None)
-    assert "is no annotation project" in adapting.files.status.text()
+    adapting.project.open(tmp_path)
+    wait(lambda: adapting.project.runner.job is None)
+    assert "is no annotation project" in adapting.project.runner.status.text()

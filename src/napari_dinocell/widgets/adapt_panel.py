@@ -2,13 +2,11 @@
 
 from __future__ import annotations
 
-from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from qtpy.QtCore import QTimer, Signal
 from qtpy.QtWidgets import (
     QComboBox,
-    QFileDialog,
     QFormLayout,
     QGridLayout,
     QPushButton,
@@ -25,7 +23,7 @@ from napari_dinocell.widgets.jobs import Job, Steps, Ticket
 from napari_dinocell.widgets.loss_curve import LossCurve
 from napari_dinocell.widgets.models import Models
 from napari_dinocell.widgets.preferences import preferences
-from napari_dinocell.widgets.project_files import add_layers, read_project, write_project
+from napari_dinocell.widgets.project_box import ProjectBox
 from napari_dinocell.widgets.rows import add_rows
 from napari_dinocell.widgets.runner import Runner, Work
 from napari_dinocell.widgets.suggest_button import SuggestButton
@@ -85,13 +83,7 @@ class AdaptPanel(QWidget):
         self.curve = LossCurve()
         self.curve.hide()
         self.verdict = VerdictBox()
-        self.save_button = QPushButton("Save project …")
-        self.save_button.setToolTip("Images, annotation and adapted models as one folder.")
-        self.open_button = QPushButton("Open project …")
-        self.open_button.setToolTip("Go on with the annotation of such a folder.")
-        self.files = Runner("", self._plan_file, self._take_file)
-        self.files.button.hide()
-        self._plan_of_file: Work | None = None
+        self.project = ProjectBox(napari_viewer, self.kept)
         self._lay_out()
         self._rest = QTimer(self)
         self._rest.setSingleShot(True)
@@ -110,10 +102,6 @@ class AdaptPanel(QWidget):
         where.setContentsMargins(0, 0, 0, 0)
         where.addWidget(self.suggest_button, 0, 0)
         where.addWidget(self.region_button, 0, 1)
-        files = QGridLayout()
-        files.setContentsMargins(0, 0, 0, 0)
-        files.addWidget(self.save_button, 0, 0)
-        files.addWidget(self.open_button, 0, 1)
         content = QWidget()
         inner = QVBoxLayout(content)
         inner.setContentsMargins(0, 0, 0, 0)
@@ -122,8 +110,7 @@ class AdaptPanel(QWidget):
         inner.addWidget(self.runner)
         inner.addWidget(self.curve)
         inner.addWidget(self.verdict)
-        inner.addLayout(files)
-        inner.addWidget(self.files)
+        inner.addWidget(self.project)
         layout = QVBoxLayout(self)
         layout.setContentsMargins(0, 0, 0, 0)
         layout.addWidget(Column(content))
@@ -134,8 +121,6 @@ class AdaptPanel(QWidget):
         self.verdict.kept.connect(self._kept)
         self.verdict.undone.connect(self._undone)
         self.verdict.failed.connect(self.runner.say_wrong)
-        self.save_button.clicked.connect(self._ask_save)
-        self.open_button.clicked.connect(self._ask_open)
         layers = self.viewer.layers.events
         for event in (layers.inserted, layers.removed):
             event.connect(self._listen)
@@ -238,7 +223,7 @@ class AdaptPanel(QWidget):
         return work
 
     def _busy(self, is_busy: bool) -> None:
-        for widget in (self.base, self.save_button, self.open_button):
+        for widget in (self.base, self.project):
             widget.setEnabled(not is_busy)
         if is_busy:
             self._poll.start()
@@ -273,42 +258,3 @@ class AdaptPanel(QWidget):
     def _undone(self, outcome: Outcome) -> None:
         self.kept.remove(outcome)
         self.model_wanted.emit(outcome.base)
-
-    # -- projects ---------------------------------------------------------------------------------
-
-    def save_project(self, folder: Path) -> None:
-        """Begin to write what is annotated, and the models that came of it."""
-        annotated, kept = gather(self.viewer), list(self.kept)
-        self._start_file(lambda ticket: write_project(ticket, folder, annotated, kept))
-
-    def open_project(self, folder: Path) -> None:
-        """Begin to read a project, and add its images and annotation."""
-        self._start_file(lambda ticket: read_project(ticket, folder))
-
-    def _start_file(self, work: Work) -> None:
-        self._plan_of_file = work
-        self.files.button.click()
-
-    def _plan_file(self) -> Work:
-        assert self._plan_of_file is not None
-        return self._plan_of_file
-
-    def _take_file(self, outcome: Any) -> str:
-        if isinstance(outcome, str):
-            return outcome
-        opened, models = outcome
-        for one in opened:
-            add_layers(self.viewer, one)
-        new = f" New models: {', '.join(models)}." if models else ""
-        images = "1 image" if len(opened) == 1 else f"{len(opened)} images"
-        return f"Opened {images}: segment each to go on with its corrections.{new}"
-
-    def _ask_save(self, *_: Any) -> None:
-        chosen = QFileDialog.getExistingDirectory(self, "Folder of the project")
-        if chosen:
-            self.save_project(Path(chosen))
-
-    def _ask_open(self, *_: Any) -> None:
-        chosen = QFileDialog.getExistingDirectory(self, "Open a project")
-        if chosen:
-            self.open_project(Path(chosen))
