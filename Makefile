@@ -53,7 +53,7 @@ $(VENV)/torch: constraints.txt | $(BIN)/python
 	@touch $@
 
 $(VENV)/installed-base: pyproject.toml constraints.txt | $(VENV)/torch
-	$(PIP) --editable ".[formats,export]"
+	$(PIP) --editable ".[formats]"
 	@touch $@
 
 $(VENV)/installed-dev: pyproject.toml constraints.txt | $(VENV)/torch

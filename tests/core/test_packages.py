@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 import torch
 
-from napari_dinocell.core.model.files import load_model, save_model
+from napari_dinocell.core.model.files import load_backbone, load_model, save_backbone, save_model
 from napari_dinocell.core.packages import write_bioimageio, write_onnx
 
 onnxruntime = pytest.importorskip("onnxruntime")
@@ -25,9 +25,12 @@ def tiny(tmp_path_factory):
     architecture["decoder"] |= {"inputs": 64, "widths": [16, 16, 8, 8]}
     torch.manual_seed(0)
     network = build_network(architecture).eval()
-    path = tmp_path_factory.mktemp("tiny") / "tiny.safetensors"
-    save_model(path, network, card.model_copy(update={"backbone": None, "tile": 64, "overlap": 16}))
-    return path
+    folder = tmp_path_factory.mktemp("tiny")
+    reference = save_backbone(folder / "encoder.safetensors", network.encoder)
+    network.encoder = load_backbone(folder / "encoder.safetensors")[0]
+    card = card.model_copy(update={"backbone": reference, "tile": 64, "overlap": 16})
+    save_model(folder / "tiny.safetensors", network, card)
+    return folder / "tiny.safetensors"
 
 
 @pytest.mark.parametrize("model", ["small", "tiny"])
@@ -55,6 +58,8 @@ def test_a_package_passes_the_tests_of_the_model_zoo(tiny, tmp_path):
         assert any(name.endswith("rdf.yaml") for name in names)
         text = package.read(next(n for n in names if n.endswith("README.md"))).decode()
     assert "peak" in text
+    assert "Apache-2.0 (DINOv2)" in text
+    assert {"NOTICE", "LICENSE-Apache-2.0.txt"} <= {name.split("/")[-1] for name in names}
     summary = core.test_model(tmp_path / "model.zip", weight_format="onnx")
     assert summary.status == "passed", summary.display()
     with warnings.catch_warnings(action="ignore"):

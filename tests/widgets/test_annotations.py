@@ -10,7 +10,13 @@ from hypothesis import strategies as st
 from hypothesis.extra.numpy import arrays
 
 from napari_dinocell.core.corrections import FIRST_VERIFIED, REJECTED
-from napari_dinocell.widgets.annotations import Annotated, count, examples, known_plane, rectangles
+from napari_dinocell.widgets.annotations import (
+    AnnotatedLayer,
+    count,
+    examples,
+    known_plane,
+    rectangles,
+)
 from napari_dinocell.widgets.origin import Origin
 from napari_dinocell.widgets.parts import LayerPart
 from napari_dinocell.widgets.placement import Placement
@@ -61,7 +67,7 @@ def plane_with_cells():
 def test_unlabeled_is_unknown_deleted_is_background_and_regions_take_their_cells_whole():
     preview, corrected = plane_with_cells()
     pixels = np.arange(2000, dtype=np.uint16).reshape(40, 50)
-    one = Annotated(origin(pixels, "YX"), corrected, preview, [rectangle(2, 16, 2, 22)])
+    one = AnnotatedLayer(origin(pixels, "YX"), corrected, preview, [rectangle(2, 16, 2, 22)])
     (example,) = examples([one])
     np.testing.assert_array_equal(example.image.array, pixels)
     assert len(np.unique(example.labels)) - 1 == 3
@@ -79,7 +85,7 @@ def test_unlabeled_is_unknown_deleted_is_background_and_regions_take_their_cells
 
 def test_without_anything_said_there_is_no_example():
     preview, corrected = plane_with_cells()
-    one = Annotated(origin(np.zeros((40, 50)), "YX"), np.zeros_like(corrected), preview, [])
+    one = AnnotatedLayer(origin(np.zeros((40, 50)), "YX"), np.zeros_like(corrected), preview, [])
     assert examples([one]) == []
     assert count([one]).images == 0
     assert "Nothing is annotated" in count([one]).sentence()
@@ -94,7 +100,7 @@ def test_a_region_of_a_stack_belongs_to_the_plane_that_it_was_drawn_on(axis):
     points, kind = rectangle(2, 16, 2, 22)
     points = np.insert(points, axis, 2, axis=1)
     previews = np.stack([preview] * 3, axis)
-    one = Annotated(origin(pixels, axes), stack, previews, [(points, kind)])
+    one = AnnotatedLayer(origin(pixels, axes), stack, previews, [(points, kind)])
     (example,) = examples([one])
     assert (np.asarray(example.image.array) == 2).all()
     np.testing.assert_array_equal(example.labels > 0, np.isin(preview, (1, 2)))
@@ -105,7 +111,7 @@ def test_a_region_of_a_stack_belongs_to_the_plane_that_it_was_drawn_on(axis):
 def test_an_ellipse_is_a_region_and_a_line_is_none():
     box = np.array([(10, 10), (10, 30), (30, 30), (30, 10)], float)
     zeros = np.zeros((40, 50), np.uint16)
-    one = Annotated(origin(zeros, "YX"), zeros, None, [(box, "ellipse")])
+    one = AnnotatedLayer(origin(zeros, "YX"), zeros, None, [(box, "ellipse")])
     known = known_plane(one, {})
     assert known[20, 20]
     assert not known[11, 11]

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import logging
 import sys
 from collections.abc import Callable, Sequence
 from pathlib import Path
@@ -14,19 +13,15 @@ from rich.console import Console
 from rich.table import Table
 
 from napari_dinocell.core import console
-from napari_dinocell.core.errors import ModelFileError
-from napari_dinocell.core.model.card import ModelCard
-from napari_dinocell.core.model.files import bundled_models, read_card
 from napari_dinocell.core.model.manage import (
     delete_model,
     import_model,
+    installed,
     rename_model,
     write_model,
 )
-from napari_dinocell.core.model.own import own_folder, own_model_path, own_models
+from napari_dinocell.core.model.own import own_folder
 from napari_dinocell.core.packages import write_bioimageio, write_onnx
-
-_log = logging.getLogger(__name__)
 
 FORMATS: dict[str, Callable[[str, Path], object]] = {
     "file": write_model,
@@ -84,17 +79,6 @@ def models(
         FORMATS[format_](words[0], output)
         typer.echo(f"Wrote {output}.")
     return console.DONE
-
-
-def installed() -> list[tuple[str, str, ModelCard]]:
-    """Name, kind ("bundled" or "own") and card of all models; damaged own files are left out."""
-    found = [(name, "bundled", read_card(name)) for name in bundled_models()]
-    for name in own_models():
-        try:
-            found.append((name, "own", read_card(own_model_path(name))))
-        except (ModelFileError, OSError) as error:
-            _log.warning("%s", error)
-    return found
 
 
 def _list(as_json: bool) -> None:

@@ -6,15 +6,18 @@ after (peak, fill, flooding) stands in the package's documentation.
 
 from __future__ import annotations
 
+import shutil
 import tempfile
 import warnings
 from importlib import import_module
+from importlib.resources import files
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import numpy.typing as npt
 import torch
+from PIL import Image
 
 from napari_dinocell import __version__
 from napari_dinocell.core.images import read_image
@@ -30,8 +33,8 @@ from napari_dinocell.core.writing import whole_file
 __all__ = ["write_bioimageio", "write_onnx"]
 
 _OPSET = 20
-_HOME = "https://pypi.org/project/napari-dinocell"
 _SAMPLE = "fluorescence"
+_TERMS = ("NOTICE", "LICENSE-Apache-2.0.txt")
 
 
 def write_onnx(name_or_path: str | Path, output: str | Path) -> None:
@@ -111,7 +114,7 @@ def _describe(network: DINOCell, card: ModelCard, folder: Path) -> Any:
     np.save(folder / "test-output.npy", distance)
     _cover(network, card, pixels, folder / "cover.png")
     (folder / "README.md").write_text(_document(card), encoding="utf-8")
-    side = card.tile
+    side, terms = card.tile, _copy_terms(card, folder)
 
     def file(name: str) -> Any:
         return m.FileDescr(source=folder / name)
@@ -121,8 +124,7 @@ def _describe(network: DINOCell, card: ModelCard, folder: Path) -> Any:
         name=_zoo_name(card.name),
         description="Distance map of cells: peak and fill, two thresholds, turn it into instances.",
         authors=[m.Author(name="the napari-dinocell developers")],
-        cite=[m.CiteEntry(text=f"napari-dinocell {__version__}", url=m.HttpUrl(_HOME))],
-        license=m.LicenseId("BSD-3-Clause"),
+        attachments=[file(name) for name in terms],
         documentation=file("README.md"),
         covers=[file("cover.png")],
         tags=["segmentation", "cells", "nuclei", "instance-segmentation", "2d"],
@@ -180,7 +182,7 @@ def _document(card: ModelCard) -> str:
     licenses = "\n".join(f"- {name}: {text}" for name, text in card.licenses.items())
     return f"""# {card.name}
 
-A network of [napari-dinocell]({_HOME}): from a microscope image to a map that is 0 outside of cells
+A network of napari-dinocell {__version__}: from a microscope image to a map that is 0 outside of cells
 and rises to its highest value amid each.
 
 - Resize the image so that the median cell is {card.diameter:g} px wide.
@@ -201,9 +203,17 @@ own before you rely on it: `napari-dinocell evaluate`.
 """
 
 
-def _cover(network: DINOCell, card: ModelCard, pixels: npt.NDArray[Any], path: Path) -> None:
-    from PIL import Image  # noqa: PLC0415
+def _copy_terms(card: ModelCard, folder: Path) -> list[str]:
+    """Put the notice and license of the bundled encoder beside the weights that derive from it."""
+    if card.backbone is None:
+        return []
+    texts = Path(str(files("napari_dinocell"))) / "resources" / "models"
+    for name in _TERMS:
+        shutil.copyfile(texts / name, folder / name)
+    return list(_TERMS)
 
+
+def _cover(network: DINOCell, card: ModelCard, pixels: npt.NDArray[Any], path: Path) -> None:
     prediction = Segmenter(network, card, "cpu").predict(pixels, diameter=card.diameter)
     shown = normalize(pixels, intensity_range(pixels))
     found = overlay(shown, prediction.labels())

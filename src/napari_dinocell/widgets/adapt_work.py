@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from napari_dinocell.core.model.own import own_model_path, unused_name
-from napari_dinocell.widgets.annotations import Annotated, examples, known_plane
+from napari_dinocell.widgets.annotations import AnnotatedLayer, examples, known_plane
 from napari_dinocell.widgets.engine import leave_a_core_to_the_window
 from napari_dinocell.widgets.jobs import Steps, Ticket
 
@@ -64,7 +64,7 @@ class Outcome:
 def adaptation(
     ticket: Ticket,
     live: Live,
-    annotated: list[Annotated],
+    annotated: list[AnnotatedLayer],
     base: str,
     device: str,
     name: str,
@@ -95,7 +95,7 @@ def keep(outcome: Outcome) -> Outcome:
 
 
 def suggestion(
-    prediction: Prediction, thresholds: dict[str, Any], plane: int, annotated: Annotated | None
+    prediction: Prediction, thresholds: dict[str, Any], plane: int, annotated: AnnotatedLayer | None
 ) -> Steps:
     """Steps that look for the least certain part of a plane; give a `Suggestion` or None.
 
@@ -105,7 +105,7 @@ def suggestion(
         Arguments of `Prediction.thresholds`.
     plane : int
         Position in `prediction.indices`.
-    annotated : Annotated or None
+    annotated : AnnotatedLayer or None
         What is annotated there is not asked for again.
     """
     yield "Looking for doubtful cells …"

@@ -23,7 +23,7 @@ if TYPE_CHECKING:
     from napari_dinocell.core.adapt import Example
 
 __all__ = [
-    "Annotated",
+    "AnnotatedLayer",
     "Counts",
     "count",
     "examples",
@@ -42,8 +42,11 @@ Points = npt.NDArray[np.floating[Any]]
 
 
 @dataclass(frozen=True, eq=False)
-class Annotated:
-    """One layer of corrections with what belongs to it, copied so that the user may go on.
+class AnnotatedLayer:
+    """One layer of corrections with what belongs to it.
+
+    The arrays are the layers' own: read them soon, and don't write them. Copies of a large stack
+    would hold up the window at every correction.
 
     Attributes
     ----------
@@ -81,8 +84,8 @@ class Counts:
         return f"{', '.join(parts)} on {_many(self.images, 'image')}."
 
 
-def gather(viewer: Any) -> list[Annotated]:
-    """Copies of all corrections in a viewer, with the cells and complete regions they go with."""
+def gather(viewer: Any) -> list[AnnotatedLayer]:
+    """All corrections in a viewer, with the cells and complete regions that they go with."""
     found = []
     for layer in viewer.layers:
         origin = origin_of(layer) if is_correction(layer) else None
@@ -95,8 +98,8 @@ def gather(viewer: Any) -> list[Annotated]:
             for points, kind in zip(shapes.data, shapes.shape_type, strict=True)
             if str(kind) in _AREAS
         ]
-        preview = None if below is None else np.array(below.data)
-        found.append(Annotated(origin, np.array(layer.data), preview, regions))
+        preview = None if below is None else np.asarray(below.data)
+        found.append(AnnotatedLayer(origin, np.asarray(layer.data), preview, regions))
     return found
 
 
@@ -117,12 +120,13 @@ def region_layer(viewer: Any, correction: Any) -> Any:
     return viewer.add_layer(shapes)
 
 
-def count(annotated: list[Annotated]) -> Counts:
+def count(annotated: list[AnnotatedLayer]) -> Counts:
     """How much is annotated; cells of complete regions count."""
     images = cells = deleted = regions = 0
     for one in annotated:
         before = cells, deleted, regions
-        for labels, background, _ in _planes(one):
+        for at in _positions(one):
+            labels, background, _ = _plane(one, at)
             cells += len(np.setdiff1d(labels, [0]))
             deleted += int(components(background, connectivity=2, return_num=True)[1])
         regions += len(one.regions)
@@ -130,7 +134,7 @@ def count(annotated: list[Annotated]) -> Counts:
     return Counts(images, cells, deleted, regions)
 
 
-def examples(annotated: list[Annotated]) -> list[Example]:
+def examples(annotated: list[AnnotatedLayer]) -> list[Example]:
     """What `adapt` learns from, plane by plane; the pixels are read here.
 
     In a complete region the cells of the preview are right, too, those that cross its edge as a
@@ -141,8 +145,8 @@ def examples(annotated: list[Annotated]) -> list[Example]:
     for one in annotated:
         origin = one.origin
         parts = [np.zeros(one.corrected.shape, kind) for kind in (np.int32, bool, bool)]
-        for at, plane in zip(_positions(one), _planes(one), strict=True):
-            for whole, part in zip(parts, plane, strict=True):
+        for at in _positions(one):
+            for whole, part in zip(parts, _plane(one, at), strict=True):
                 whole[at] = part
         found += examples_of(
             origin.part.image(),
@@ -157,12 +161,12 @@ def examples(annotated: list[Annotated]) -> list[Example]:
     return found
 
 
-def known_plane(one: Annotated, index: dict[str, int]) -> Mask:
+def known_plane(one: AnnotatedLayer, index: dict[str, int]) -> Mask:
     """Where something is annotated on a plane.
 
     Parameters
     ----------
-    one : Annotated
+    one : AnnotatedLayer
     index : dict
         Position of the plane on T and Z.
 
@@ -172,11 +176,9 @@ def known_plane(one: Annotated, index: dict[str, int]) -> Mask:
     """
     axes = output_axes(one.origin.part.axes)
     wanted = tuple(index.get(letter, slice(None)) for letter in axes)
-    for at, (labels, background, complete) in zip(_positions(one), _planes(one), strict=True):
-        if at == wanted:
-            known: Mask = (labels > 0) | background | complete
-            return known.T if axes.index("X") < axes.index("Y") else known
-    raise ValueError(f"There is no plane {index} among the corrections of {one.origin.part.name}.")
+    labels, background, complete = _plane(one, wanted)
+    known: Mask = (labels > 0) | background | complete
+    return known.T if axes.index("X") < axes.index("Y") else known
 
 
 def rectangles(mask: Mask) -> list[tuple[int, int, int, int]]:
@@ -214,7 +216,7 @@ def _regions_of(viewer: Any, correction: Any) -> list[Any]:
     ]
 
 
-def _positions(one: Annotated) -> Iterator[tuple[Any, ...]]:
+def _positions(one: AnnotatedLayer) -> Iterator[tuple[Any, ...]]:
     """Key of each plane in the arrays."""
     axes = output_axes(one.origin.part.axes)
     outer = [n if a not in "YX" else 1 for n, a in zip(one.corrected.shape, axes, strict=True)]
@@ -225,18 +227,17 @@ def _positions(one: Annotated) -> Iterator[tuple[Any, ...]]:
         )
 
 
-def _planes(one: Annotated) -> Iterator[tuple[npt.NDArray[np.int32], Mask, Mask]]:
-    """Labels, deleted cells and complete regions of each plane."""
-    first = import_module("napari_dinocell.core.corrections").FIRST_VERIFIED
-    for at in _positions(one):
-        corrected = one.corrected[at]
-        labels = np.where(corrected >= first, corrected, 0).astype(np.int32)
-        complete = _region_mask(one.regions, at, corrected.shape)
-        if one.preview is not None and complete.any():
-            preview = one.preview[at]
-            inside = np.isin(preview, np.setdiff1d(preview[complete], [0])) & (corrected == 0)
-            labels[inside] = preview[inside].astype(np.int32) + int(labels.max(initial=0))
-        yield labels, corrected == first - 1, complete
+def _plane(one: AnnotatedLayer, at: tuple[Any, ...]) -> tuple[npt.NDArray[np.int32], Mask, Mask]:
+    """Labels, deleted cells and complete regions of one plane."""
+    corrections = import_module("napari_dinocell.core.corrections")
+    corrected = one.corrected[at]
+    labels = np.where(corrected >= corrections.FIRST_VERIFIED, corrected, 0).astype(np.int32)
+    complete = _region_mask(one.regions, at, corrected.shape)
+    if one.preview is not None and complete.any():
+        preview = one.preview[at]
+        inside = np.isin(preview, np.setdiff1d(preview[complete], [0])) & (corrected == 0)
+        labels[inside] = preview[inside].astype(np.int32) + int(labels.max(initial=0))
+    return labels, corrected == corrections.REJECTED, complete
 
 
 def _region_mask(

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import logging
 import os
 import time
 from collections.abc import Iterator
@@ -28,8 +27,6 @@ if TYPE_CHECKING:
     from napari_dinocell.core.segmenter import Segmenter
 
 __all__ = ["Choice", "Engine", "Ready", "Result", "leave_a_core_to_the_window"]
-
-log = logging.getLogger(__name__)
 
 _ENOUGH_TILES = 4  # whose mean pace says more than one tile alone
 
@@ -116,10 +113,8 @@ class Engine:
     def choices(self) -> tuple[list[Choice], list[str], str]:
         """Models, devices, and the name of the model that suits the fastest device."""
         _prepare_viewer()
-        files = _core("model.files")
         device = _core("device")
-        cards = [files.read_card(name) for name in files.bundled_models()]
-        cards += _own_cards()
+        cards = [card for _, _, card in _core("model.manage").installed()]
         cards += [segmenter.card for segmenter in self.extra.values()]
         devices = ["auto", *device.available_devices()]
         preferred = "small" if devices[1] == "cpu" else "vits8"
@@ -219,20 +214,6 @@ def cut_planes(
 
 def _choice(card: ModelCard) -> Choice:
     return Choice(card.name, card.diameter, card.pixel_size_um, card.tile, card.overlap)
-
-
-def _own_cards() -> list[ModelCard]:
-    """Cards of the user's own models; files that are no models are left out."""
-    own, read_card = _core("model.own"), _core("model.files").read_card
-    own.own_folder().mkdir(parents=True, exist_ok=True)  # so that it can be watched
-    cards = []
-    for name in own.own_models():
-        try:
-            # Listed by the name that finds it again.
-            cards.append(read_card(own.own_model_path(name)).model_copy(update={"name": name}))
-        except (ValueError, OSError) as error:
-            log.warning("%s", error)
-    return cards
 
 
 def _stamp(name: str) -> int:

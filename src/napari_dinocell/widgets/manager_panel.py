@@ -6,7 +6,7 @@ from importlib import import_module
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from qtpy.QtCore import QFileSystemWatcher, Qt, QTimer
+from qtpy.QtCore import Qt
 from qtpy.QtWidgets import (
     QFileDialog,
     QGridLayout,
@@ -22,17 +22,16 @@ from qtpy.QtWidgets import (
     QWidget,
 )
 
-from napari_dinocell.core.model.own import own_folder
 from napari_dinocell.widgets.column import Column
 from napari_dinocell.widgets.jobs import Job, Steps, Ticket
-from napari_dinocell.widgets.runner import Runner, Work
+from napari_dinocell.widgets.own_watch import OwnModelsWatch
+from napari_dinocell.widgets.runner import Runner
 
 if TYPE_CHECKING:
     from napari_dinocell.core.model.card import ModelCard
 
 __all__ = ["FORMATS", "ManagerPanel", "card_text"]
 
-_SETTLE_MS = 300
 _LINES = 6
 
 FORMATS = {
@@ -56,7 +55,6 @@ class ManagerPanel(QWidget):
         super().__init__()
         self.cards: dict[str, tuple[str, ModelCard]] = {}
         self._looking: Job | None = None
-        self._work: Work | None = None
         self.list = QListWidget()
         self.list.setAccessibleName("Models")
         self.list.setFixedHeight(_LINES * 2 * self.fontMetrics().height())
@@ -78,9 +76,7 @@ class ManagerPanel(QWidget):
         for kind, (title, _) in FORMATS.items():
             menu.addAction(f"{title} …").triggered.connect(self._asker(kind))
         self.export_button.setMenu(menu)
-        # Every change is a job with a line about it; there is no button of its own.
-        self.runner = Runner("", self._plan, self._take)
-        self.runner.button.hide()
+        self.runner = Runner("", None, self._take)
         self.runner.busy.connect(lambda is_busy: self._show())
         buttons = QGridLayout()
         buttons.setContentsMargins(0, 0, 0, 0)
@@ -98,12 +94,8 @@ class ManagerPanel(QWidget):
         layout = QVBoxLayout(self)
         layout.setContentsMargins(0, 0, 0, 0)
         layout.addWidget(Column(content))
-        self._begin = QTimer(self)
-        self._begin.setSingleShot(True)
-        self._begin.timeout.connect(self._look)
-        self._begin.start(0)
-        self._watcher = QFileSystemWatcher(self)
-        self._watcher.directoryChanged.connect(lambda: self._begin.start(_SETTLE_MS))
+        self._watch = OwnModelsWatch(self)
+        self._watch.changed.connect(self._look)
 
     @property
     def name(self) -> str:
@@ -127,7 +119,7 @@ class ManagerPanel(QWidget):
             yield f"Importing {path.name} …"
             return f"Imported {_manage().import_model(path).name}."
 
-        self._start(work)
+        self.runner.start(work)
 
     def rename(self, new: str) -> None:
         """Begin to give the chosen model another name."""
@@ -138,7 +130,7 @@ class ManagerPanel(QWidget):
             _manage().rename_model(name, new)
             return f"{name} is called {new} now."
 
-        self._start(work)
+        self.runner.start(work)
 
     def delete(self) -> None:
         """Begin to delete the chosen model."""
@@ -149,7 +141,7 @@ class ManagerPanel(QWidget):
             _manage().delete_model(name)
             return f"Deleted {name}."
 
-        self._start(work)
+        self.runner.start(work)
 
     def export(self, kind: str, path: Path) -> None:
         """Begin to write the chosen model as one of `FORMATS`."""
@@ -160,32 +152,22 @@ class ManagerPanel(QWidget):
             import_module("napari_dinocell.core.models").FORMATS[kind](name, path)
             return f"Wrote {path.name}."
 
-        self._start(work)
-
-    def _start(self, work: Work) -> None:
-        if self.runner.job is None:
-            self._work = work
-            self.runner.button.click()
-
-    def _plan(self) -> Work:
-        assert self._work is not None
-        return self._work
+        self.runner.start(work)
 
     def _take(self, sentence: str) -> str:
-        self._begin.start(0)
+        self._watch.ask()
         return sentence
 
     # -- the list ---------------------------------------------------------------------------------
 
     def _look(self) -> None:
         if self._looking is not None and self._looking.is_running:
-            self._begin.start(_SETTLE_MS)
+            self._watch.ask_later()
             return
 
         def work(ticket: Ticket) -> Steps:
             yield None
-            own_folder().mkdir(parents=True, exist_ok=True)  # so that it can be watched
-            return import_module("napari_dinocell.core.models").installed()
+            return _manage().installed()
 
         self._looking = Job(work, self)
         self._looking.succeeded.connect(self._found)
@@ -193,7 +175,7 @@ class ManagerPanel(QWidget):
         self._looking.start()
 
     def _found(self, found: list[tuple[str, str, ModelCard]]) -> None:
-        self._watcher.addPath(str(own_folder()))
+        self._watch.begin()
         before = self.name
         self.cards = {name: (kind, card) for name, kind, card in found}
         self.list.clear()

@@ -4,15 +4,13 @@ from __future__ import annotations
 
 from typing import Any
 
-from qtpy.QtCore import QFileSystemWatcher, QObject, QTimer, Signal
+from qtpy.QtCore import QObject, Signal
 
-from napari_dinocell.core.model.own import own_folder
 from napari_dinocell.widgets.engine import Engine, Ready
 from napari_dinocell.widgets.jobs import Job, Steps, Ticket
+from napari_dinocell.widgets.own_watch import OwnModelsWatch
 
 __all__ = ["Models"]
-
-_SETTLE_MS = 300  # after a file of the user's own models has changed
 
 
 class Models(QObject):
@@ -41,13 +39,8 @@ class Models(QObject):
         self._known: tuple[str, str] | None = None
         self._wanted: tuple[str, str] | None = None
         self._job: Job | None = None
-        # The window is shown first.
-        self._begin = QTimer(self)
-        self._begin.setSingleShot(True)
-        self._begin.timeout.connect(self._look)
-        self._begin.start(0)
-        self._watcher = QFileSystemWatcher(self)
-        self._watcher.directoryChanged.connect(lambda: self._begin.start(_SETTLE_MS))
+        self._watch = OwnModelsWatch(self)
+        self._watch.changed.connect(self._look)
 
     def want(self, name: str, device: str) -> bool:
         """Whether a model is ready; begins to load it if not."""
@@ -61,11 +54,11 @@ class Models(QObject):
 
     def look(self) -> None:
         """Look for models again."""
-        self._begin.start(0)
+        self._watch.ask()
 
     def _look(self) -> None:
         if self._job is not None:
-            self._begin.start(_SETTLE_MS)
+            self._watch.ask_later()
             return
         self._start(self._choices, self._found)
 
@@ -81,7 +74,7 @@ class Models(QObject):
 
     def _found(self, found: Any) -> None:
         self._job, self.is_looking = None, False
-        self._watcher.addPath(str(own_folder()))
+        self._watch.begin()
         self.offered.emit(*found)
         self.changed.emit()
 

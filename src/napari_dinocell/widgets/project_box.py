@@ -10,7 +10,7 @@ from qtpy.QtWidgets import QFileDialog, QGridLayout, QPushButton, QWidget
 from napari_dinocell.widgets.adapt_work import Outcome
 from napari_dinocell.widgets.annotations import gather
 from napari_dinocell.widgets.project_files import add_layers, read_project, write_project
-from napari_dinocell.widgets.runner import Runner, Work
+from napari_dinocell.widgets.runner import Runner
 
 __all__ = ["ProjectBox"]
 
@@ -28,16 +28,13 @@ class ProjectBox(QWidget):
     def __init__(self, viewer: Any, kept: list[Outcome], parent: QWidget | None = None) -> None:
         super().__init__(parent)
         self._viewer, self._kept = viewer, kept
-        self._work: Work | None = None
         self.save_button = QPushButton("Save project …")
         self.save_button.setToolTip("Images, annotation and adapted models as one folder.")
         self.save_button.clicked.connect(self._ask_save)
         self.open_button = QPushButton("Open project …")
         self.open_button.setToolTip("Go on with the annotation of such a folder.")
         self.open_button.clicked.connect(self._ask_open)
-        # The buttons above begin its jobs; its own is never seen.
-        self.runner = Runner("", self._plan, self._take)
-        self.runner.button.hide()
+        self.runner = Runner("", None, self._take)
         layout = QGridLayout(self)
         layout.setContentsMargins(0, 0, 0, 0)
         layout.addWidget(self.save_button, 0, 0)
@@ -47,20 +44,11 @@ class ProjectBox(QWidget):
     def save(self, folder: Path) -> None:
         """Begin to write what is annotated, and the models that came of it."""
         annotated, kept = gather(self._viewer), list(self._kept)
-        self._start(lambda ticket: write_project(ticket, folder, annotated, kept))
+        self.runner.start(lambda ticket: write_project(ticket, folder, annotated, kept))
 
     def open(self, folder: Path) -> None:
         """Begin to read a project, and add its images and annotation."""
-        self._start(lambda ticket: read_project(ticket, folder))
-
-    def _start(self, work: Work) -> None:
-        if self.runner.job is None:
-            self._work = work
-            self.runner.button.click()
-
-    def _plan(self) -> Work:
-        assert self._work is not None
-        return self._work
+        self.runner.start(lambda ticket: read_project(ticket, folder))
 
     def _take(self, outcome: Any) -> str:
         if isinstance(outcome, str):

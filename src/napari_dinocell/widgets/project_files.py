@@ -16,7 +16,7 @@ from napari.layers import Image
 
 from napari_dinocell.core.corrections import FIRST_VERIFIED, REJECTED
 from napari_dinocell.core.writing import whole_file
-from napari_dinocell.widgets.annotations import Annotated, examples, rectangles, region_layer
+from napari_dinocell.widgets.annotations import AnnotatedLayer, examples, rectangles, region_layer
 from napari_dinocell.widgets.corrected import corrected_layer
 from napari_dinocell.widgets.jobs import Steps, Ticket
 from napari_dinocell.widgets.layers import layer_part
@@ -59,7 +59,7 @@ class Opened:
 
 
 def write_project(
-    ticket: Ticket, folder: Path, annotated: list[Annotated], kept: list[Outcome]
+    ticket: Ticket, folder: Path, annotated: list[AnnotatedLayer], kept: list[Outcome]
 ) -> Steps:
     """Steps that write all annotated planes and adapted models; give a line about it."""
     yield f"Writing {folder.name} …"

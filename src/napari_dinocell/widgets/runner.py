@@ -22,8 +22,8 @@ class Runner(QWidget):
     Parameters
     ----------
     verb : str
-        On the button.
-    plan : callable
+        On the button; without one there is none, and `start` begins the jobs.
+    plan : callable or None
         Gives the work when the button is pressed; raises ValueError with a sentence about what is
         missing.
     take : callable
@@ -42,7 +42,7 @@ class Runner(QWidget):
     def __init__(
         self,
         verb: str,
-        plan: Callable[[], Work],
+        plan: Callable[[], Work] | None,
         take: Callable[[Any], str],
         parent: QWidget | None = None,
         *,
@@ -55,6 +55,7 @@ class Runner(QWidget):
         self.button = QPushButton(verb)
         self.button.setMinimumHeight(2 * self.fontMetrics().height())
         self.button.clicked.connect(self._clicked)
+        self.button.setVisible(bool(verb))
         self.bar = QProgressBar()
         self.bar.setAccessibleName("Progress")
         self.bar.hide()
@@ -82,10 +83,17 @@ class Runner(QWidget):
             self.button.setEnabled(False)
             self.say("Cancelling …")
             return
+        assert self._plan is not None
         try:
             work = self._plan()
         except (ValueError, OSError) as error:
             self.say_wrong(str(error))
+            return
+        self.start(work)
+
+    def start(self, work: Work) -> None:
+        """Begin a job, unless one is running."""
+        if self.job is not None:
             return
         job = self.job = Job(work, self, keeps_partial=self._keeps_partial)
         job.step.connect(self.say)

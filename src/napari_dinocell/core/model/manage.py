@@ -1,15 +1,36 @@
-"""Import, rename, delete the user's own models, and write any model as one file."""
+"""List models; import, rename, delete the user's own, and write any model as one file."""
 
 from __future__ import annotations
 
+import logging
 from pathlib import Path
 
+from napari_dinocell.core.errors import ModelFileError
 from napari_dinocell.core.model.card import ModelCard
-from napari_dinocell.core.model.files import bundled_models, load_model, save_model
+from napari_dinocell.core.model.files import bundled_models, load_model, read_card, save_model
 from napari_dinocell.core.model.library import keep_encoder
 from napari_dinocell.core.model.own import own_model_path, own_models
 
-__all__ = ["delete_model", "import_model", "rename_model", "write_model"]
+__all__ = ["delete_model", "import_model", "installed", "rename_model", "write_model"]
+
+_log = logging.getLogger(__name__)
+
+
+def installed() -> list[tuple[str, str, ModelCard]]:
+    """Name, kind ("bundled" or "own") and card of all models that a name finds.
+
+    The card's name is the one that finds it. Damaged files among the user's own are left out, with a
+    warning.
+    """
+    found = [(name, "bundled", read_card(name)) for name in bundled_models()]
+    for name in own_models():
+        try:
+            card = read_card(own_model_path(name))
+        except (ModelFileError, OSError) as error:
+            _log.warning("%s", error)
+            continue
+        found.append((name, "own", card.model_copy(update={"name": name})))
+    return found
 
 
 def import_model(path: str | Path, name: str | None = None) -> ModelCard:
