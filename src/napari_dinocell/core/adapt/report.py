@@ -7,14 +7,11 @@ from typing import Any, Literal
 
 from napari_dinocell.core.adapt.fit import Curve
 from napari_dinocell.core.adapt.folds import LEAST_CELLS
-from napari_dinocell.core.adapt.score import Tally
+from napari_dinocell.core.adapt.score import Tally, is_better
 from napari_dinocell.core.exports import to_json
 from napari_dinocell.core.prediction import Thresholds
 
 Verdict = Literal["better", "thresholds", "unchanged", "unverified"]
-
-GAIN = 0.005
-"""What the score on held-out annotation must rise by, for a change to be kept."""
 
 
 @dataclass(frozen=True)
@@ -30,9 +27,9 @@ def verdict_of(scores: Scores | None) -> Verdict:
     """What is kept: the adapted decoder only if it beats the base with re-tuned thresholds."""
     if scores is None:
         return "unverified"
-    if scores.adapted.score > scores.tuned.score + GAIN:
+    if is_better(scores.adapted, scores.tuned):
         return "better"
-    return "thresholds" if scores.tuned.score > scores.base.score + GAIN else "unchanged"
+    return "thresholds" if is_better(scores.tuned, scores.base) else "unchanged"
 
 
 @dataclass
@@ -101,9 +98,10 @@ class Report:
             "better": f"{cells} the score rises from {base} to {adapted}, with other thresholds "
             f"alone to {tuned}: the adapted model is kept.",
             "thresholds": f"{cells} other thresholds raise the score from {base} to {tuned}, "
-            f"training does not improve on that ({adapted}): only the thresholds changed.",
+            f"training does not improve on that beyond chance ({adapted}): only the thresholds "
+            "changed.",
             "unchanged": f"{cells} neither training ({adapted}) nor other thresholds ({tuned}) "
-            f"improve on the score of the base ({base}): nothing was changed.",
+            f"improve on the score of the base ({base}) beyond chance: nothing was changed.",
             "unverified": "",
         }[self.verdict]
 

@@ -19,44 +19,67 @@ Mask = npt.NDArray[np.bool_]
 
 _EXTRA = 0.25  # penalty of a marker too many inside of a cell: it was split
 _FALSE = 0.5  # penalty of a marker where there is surely no cell
-_ENOUGH = 0.005  # thresholds that gain less than this over nearer ones are not worth going to
+_ENOUGH = 0.005  # a smaller rise of the score is not worth a change
 _PEAK_RANGE, _FILL_RANGE = 0.1, 0.03
 
 
 @dataclass(frozen=True)
 class Tally:
-    """Sums over some annotated cells and empty places; add them to pool folds.
+    """Counts on some annotated cells and empty places; add them to pool folds.
 
     Attributes
     ----------
-    n_cells : int
-    iou : float
-        Sum over cells of the best IoU with a predicted cell.
-    n_extra : int
-        Markers beyond the first inside of cells.
+    ious : tuple of float
+        By cell: best IoU with a predicted cell.
+    extras : tuple of int
+        By cell: markers beyond the first inside of it.
     n_false : int
         Markers on known background.
     """
 
-    n_cells: int = 0
-    iou: float = 0.0
-    n_extra: int = 0
+    ious: tuple[float, ...] = ()
+    extras: tuple[int, ...] = ()
     n_false: int = 0
 
     def __add__(self, other: Tally) -> Tally:
-        """Sums over both."""
+        """Both together."""
         return Tally(
-            self.n_cells + other.n_cells,
-            self.iou + other.iou,
-            self.n_extra + other.n_extra,
-            self.n_false + other.n_false,
+            self.ious + other.ious, self.extras + other.extras, self.n_false + other.n_false
         )
+
+    @property
+    def n_cells(self) -> int:
+        """Cells that count."""
+        return len(self.ious)
+
+    @property
+    def by_cell(self) -> npt.NDArray[np.float64]:
+        """(n_cells,) IoU - 0.25 extra markers."""
+        return np.array(self.ious) - _EXTRA * np.array(self.extras)
 
     @property
     def score(self) -> float:
         """(sum of IoU - 0.25 extra - 0.5 false markers) / cells; at most 1, negative if bad."""
-        penalty = _EXTRA * self.n_extra + _FALSE * self.n_false
-        return (self.iou - penalty) / max(self.n_cells, 1)
+        return (float(self.by_cell.sum()) - _FALSE * self.n_false) / max(self.n_cells, 1)
+
+
+def standard_error(one: Tally, other: Tally) -> float:
+    """Of the mean difference between two tallies of the same cells; 0 with fewer than two cells."""
+    if one.n_cells < 2:
+        return 0.0
+    differences = one.by_cell - other.by_cell
+    return float(differences.std(ddof=1)) / float(np.sqrt(one.n_cells))
+
+
+def is_better(one: Tally, other: Tally) -> bool:
+    """Whether a score is higher than another of the same cells by more than chance explains.
+
+    By more than 0.005, and by more than the standard error over cells: so few cells decide that a
+    rise which comes from one of them, which is just its standard error, says nothing about those
+    that nobody annotated.
+    """
+    by_chance = standard_error(one, other) * (1 + 1e-9)  # the equality above survives rounding
+    return one.score - other.score > max(_ENOUGH, by_chance)
 
 
 @dataclass(frozen=True, eq=False)
@@ -92,11 +115,12 @@ class Judged:
         np.maximum.at(best, table.rows, table.ious)
         at_peak = self.peaks[cut.ids]
         inside = self.cells.ravel()[at_peak]
-        markers = np.bincount(inside)[1:]
+        markers = np.bincount(inside)
+        extras = np.zeros(int(table.true_ids.max(initial=0)) + 1, int)
+        extras[: len(markers)] = np.maximum(markers - 1, 0)
         return Tally(
-            n_cells=len(table.true_ids),
-            iou=float(best.sum()),
-            n_extra=int(np.maximum(markers - 1, 0).sum()),
+            ious=tuple(best.tolist()),
+            extras=tuple(extras[table.true_ids].tolist()),
             n_false=int(self.background.ravel()[at_peak].sum()),
         )
 
@@ -110,6 +134,9 @@ def tune(
     judged: Sequence[Judged], start: Thresholds, *, lift: float, is_complete: bool
 ) -> tuple[Thresholds, Tally]:
     """Peak and fill with the best score; the nearest to `start` among those that are as good.
+
+    As good is what the best is not better than by more than chance explains, see `is_better`: the
+    one-standard-error rule of Breiman et al., Classification and Regression Trees (1984).
 
     Parameters
     ----------
@@ -134,9 +161,9 @@ def tune(
     pairs = [(round(p, 4), round(f, 4)) for p, f in pairs if lowest <= f < p < 0.99]
     pairs = [(start.peak, start.fill), *dict.fromkeys(pairs)]
     tallies = [tally(judged, replace(start, peak=peak, fill=fill)) for peak, fill in pairs]
-    scores = np.array([one.score for one in tallies])
+    top = max(tallies, key=lambda one: one.score)
     away = np.hypot(*((np.array(pairs) - pairs[0]) / (_PEAK_RANGE, _FILL_RANGE)).T)
-    away[scores < scores.max() - _ENOUGH] = np.inf
+    away[[is_better(top, one) for one in tallies]] = np.inf
     best = int(np.argmin(away))
     peak, fill = pairs[best]
     return replace(start, peak=peak, fill=fill), tallies[best]
