@@ -111,6 +111,40 @@ def test_deleting_the_corrected_layer_gives_the_cells_back_to_the_sliders(cells,
     assert layer.data[20, 20] == 0
 
 
+def test_the_table_follows_corrections_without_a_slider(cells, wait):
+    viewer, panel, layer = cells
+
+    def rows():
+        return len(layer.features["area"].dropna()) if "area" in layer.features else -1
+
+    wait(lambda: rows() == n_discs())
+    gone = layer.data[20, 20]
+    use(panel, DELETE, CENTERS[0])
+    wait(lambda: rows() == n_discs() - 1)
+    assert np.isnan(layer.features["area"][gone])
+    viewer.layers["image corrected"].undo()
+    wait(lambda: rows() == n_discs())
+
+
+def test_planes_out_of_view_follow_corrections_too(segmented, wait):
+    viewer, panel = segmented(np.stack([discs()] * 3), axis_labels=("t", "y", "x"))
+    layer = viewer.layers["image cells"]
+    viewer.dims.set_current_step(0, 0)
+    wait(lambda: panel.preview.plane == 0 and panel.preview.is_following)
+    whole = layer.data.copy()
+    use(panel, DELETE, CENTERS[0])
+    viewer.dims.set_current_step(0, 2)
+    wait(lambda: panel.preview.plane == 2 and panel.preview.is_following)
+    assert not layer.data[0, 20, 20]
+    viewer.layers["image corrected"].undo()
+    wait(lambda: layer.data[0, 20, 20])
+    viewer.layers["image corrected"].redo()
+    wait(lambda: not layer.data[0, 20, 20])
+    viewer.layers.remove("image corrected")
+    wait(lambda: layer.data[0, 20, 20])
+    np.testing.assert_array_equal(layer.data, whole)
+
+
 def test_deleting_the_result_puts_sliders_and_tools_away(cells, wait):
     viewer, panel, _ = cells
     panel.results.tools.take(DELETE)

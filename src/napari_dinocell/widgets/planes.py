@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import zlib
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -10,7 +11,7 @@ import numpy.typing as npt
 if TYPE_CHECKING:
     from napari_dinocell.core.prediction import Prediction
 
-__all__ = ["map_stack", "plane_in_view", "plane_view", "window_in_view"]
+__all__ = ["fingerprints", "map_stack", "plane_in_view", "plane_view", "window_in_view"]
 
 Window = tuple[slice, slice]
 
@@ -57,6 +58,14 @@ def window_in_view(layer: Any, axes: str, shape: tuple[int, int]) -> Window:
         margin = (high - low) // 8 + 1
         window.append(slice(max(0, low - margin), min(length, high + margin + 1)))
     return window[0], window[1]
+
+
+def fingerprints(labels: npt.NDArray[np.integer], prediction: Prediction) -> dict[int, int]:
+    """For each plane that has any labels a number that changes with them."""
+    views = ((plane, plane_view(labels, prediction, plane)) for plane in range(prediction.n_planes))
+    return {
+        plane: zlib.crc32(np.ascontiguousarray(view).data) for plane, view in views if view.any()
+    }
 
 
 def map_stack(prediction: Prediction) -> npt.NDArray[np.uint16]:

@@ -10,7 +10,7 @@ from qtpy.QtCore import QObject, QTimer, Signal
 
 from napari_dinocell.widgets.engine import Result
 from napari_dinocell.widgets.jobs import Job, Steps, Ticket
-from napari_dinocell.widgets.planes import plane_in_view, plane_view, window_in_view
+from napari_dinocell.widgets.planes import fingerprints, plane_in_view, plane_view, window_in_view
 from napari_dinocell.widgets.preferences import preferences
 from napari_dinocell.widgets.screening import Screened, confidence_colors, screen, verified_areas
 from napari_dinocell.widgets.table import dense_rows, measure_plane
@@ -66,16 +66,18 @@ class Preview(QObject):
         self._stale: set[int] = set()
         self.corrected: Any = None
         self._verified: dict[int, npt.NDArray[np.int64]] = {}
+        # Corrections that each plane of the layer gave way to; without an entry: none.
+        self._gave_way: dict[int, int] = {}
         self._contour = 0
         self._job: Job | None = None
         self._is_open = True
         self._rest = QTimer(self)
         self._rest.setSingleShot(True)
-        self._rest.setInterval(preferences().preview_delay_ms)
+        self._delay = preferences().preview_delay_ms
         self._rest.timeout.connect(self._catch_up)
         viewer.dims.events.current_step.connect(self._plane_changed)
         viewer.layers.events.removed.connect(self._layer_removed)
-        self._rest.start()
+        self._rest.start(self._delay)
 
     @property
     def plane(self) -> int:
@@ -96,7 +98,7 @@ class Preview(QObject):
             self._contour, self.layer.contour = self.layer.contour, 0
         self._stop_job()
         self._draw()
-        self._rest.start()
+        self._rest.start(self._delay)
 
     def values(self) -> dict[str, Any]:
         """Thresholds as arguments of `Prediction.cut`."""
@@ -194,9 +196,12 @@ class Preview(QObject):
             self.failed.emit(str(error))
 
     def redraw(self) -> None:
-        """Cut the plane in view again, after the corrected layer was changed."""
+        """Take a change of the corrected layer: the plane in view at once, the rest at rest."""
         self._verified.clear()
+        # What it has under way gives way to corrections of a moment ago.
+        self._stop_job()
         self._draw()
+        self._rest.start(self._delay if self.is_following else 0)
 
     def shown_plane(self, plane: int) -> npt.NDArray[np.int32]:
         """What the layer shows of one plane if nobody painted into it; needs its tree at hand."""
@@ -249,7 +254,12 @@ class Preview(QObject):
     def _steps(self, ticket: Ticket, plane: int, values: dict[str, Any], stale: list[int]) -> Steps:
         """On the worker's thread."""
         yield plane, self.prediction.tree(plane)
-        for other in sorted(stale, key=lambda p: abs(p - plane)):
+        # Undo reaches other planes than the one in view, and a layer of corrections may come or go.
+        before, layer = self._gave_way, self.corrected
+        now = {} if layer is None else fingerprints(layer.data, self.prediction)
+        behind = {p for p in now.keys() | before.keys() if now.get(p) != before.get(p)}
+        yield "corrections", (now, behind)
+        for other in sorted({*stale, *behind}, key=lambda p: abs(p - plane)):
             if ticket.cancel():
                 return
             cut = self.prediction.cut(other, **values)
@@ -268,6 +278,9 @@ class Preview(QObject):
         if plane == "table":
             if content is not None:
                 self.layer.features = content
+        elif plane == "corrections":
+            self._gave_way, behind = content
+            self._stale |= behind
         elif hasattr(content, "basins"):
             self._tree = (plane, content)
             # Figures and colors are those of the plane in view.
