@@ -98,6 +98,26 @@ def test_corrections_are_linked_with_the_cells_whatever_their_name(segmented, wa
         assert len(np.unique(objects[:, y, x])) == 1
 
 
+def test_corrections_alone_are_linked(segmented, wait):
+    from napari_dinocell.widgets.linking_panel import LinkingPanel  # noqa: PLC0415
+
+    viewer, segment = segmented(np.stack([discs()] * 3), axis_labels=("z", "y", "x"))
+    for plane in range(3):
+        viewer.dims.set_current_step(0, plane)
+        wait(lambda plane=plane: segment.preview.plane == plane and segment.preview.is_following)
+        segment.results.tools.corrector.accept([(20.0, 60.0)])
+        segment.results.tools.corrector.reject([(20.0, 20.0)])
+    panel = LinkingPanel(viewer)
+    viewer.window.add_dock_widget(panel, name="Link planes")
+    assert panel.labels.currentText() == "image cells"
+    viewer.layers.remove("image cells")
+    assert panel.labels.currentText() == "image corrected"
+    run(panel, wait)
+    assert "1 object:" in panel.runner.status.text()
+    corrected = viewer.layers["image corrected"].data
+    np.testing.assert_array_equal(viewer.layers["image corrected objects"].data > 0, corrected > 1)
+
+
 @pytest.mark.parametrize("outer", [0, 2])
 def test_an_accepted_cell_stays_apart_from_others_wherever_the_planes_axis_is(
     segmented, wait, outer

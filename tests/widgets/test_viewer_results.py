@@ -104,7 +104,7 @@ def test_the_measure_panel_measures_cells_with_their_corrections(corrected, wait
 
     viewer, _ = corrected
     layer, over = viewer.layers["image cells"], viewer.layers["image corrected"]
-    wait(lambda: "area" in layer.features)
+    wait(lambda: "area" in layer.features and len(layer.features.dropna()) == n_discs() - 2)
     before = layer.features.copy()
     panel = MeasurePanel(viewer)
     viewer.window.add_dock_widget(panel, name="Measure cells")
@@ -124,6 +124,47 @@ def test_the_measure_panel_measures_cells_with_their_corrections(corrected, wait
     panel.runner.button.click()
     wait(lambda: panel.runner.job is None)
     assert "Features table" in panel.runner.status.text()
+
+
+def test_corrections_alone_are_measured_by_their_own_ids(corrected, wait):
+    from napari_dinocell.widgets.measure_panel import MeasurePanel  # noqa: PLC0415
+
+    viewer, _ = corrected
+    panel = MeasurePanel(viewer)
+    viewer.window.add_dock_widget(panel, name="Measure cells")
+    assert panel.labels.currentText() == "image cells"
+    viewer.layers.remove("image cells")
+    assert panel.labels.currentText() == "image corrected"
+    assert panel.image.currentText() == "image"
+    panel.runner.button.click()
+    wait(lambda: panel.runner.job is None)
+    assert "1 cell measured" in panel.runner.status.text()
+    layer = viewer.layers["image corrected"]
+    (cell,) = set(np.unique(layer.data)) - {0, 1}
+    mask = layer.data == cell
+    table = layer.features.dropna()
+    assert table["label"].tolist() == [cell]
+    assert table["area"].tolist() == [mask.sum()]
+    np.testing.assert_allclose(
+        table["intensity_mean"], viewer.layers["image"].data[mask].mean(), rtol=1e-6
+    )
+
+
+def test_corrections_opened_from_a_project_are_measured(make_napari_viewer_proxy, wait):
+    from napari_dinocell.widgets.measure_panel import MeasurePanel  # noqa: PLC0415
+    from napari_dinocell.widgets.project_files import Opened, add_layers  # noqa: PLC0415
+
+    viewer = make_napari_viewer_proxy()
+    corrected = np.zeros((160, 200), np.uint16)
+    corrected[5:15, 5:25], corrected[40:44, 40:44], corrected[80:90, 90:91] = 2, 1, 7
+    add_layers(viewer, Opened("plate 3", discs(), (0.5, 0.5), corrected, [], None, None))
+    panel = MeasurePanel(viewer)
+    viewer.window.add_dock_widget(panel, name="Measure cells")
+    panel.runner.button.click()
+    wait(lambda: panel.runner.job is None)
+    assert panel.table["label"].tolist() == [2, 7]
+    assert panel.table["area"].tolist() == [200, 10]
+    assert panel.table["area_um2"].tolist() == [50, 2.5]
 
 
 def test_a_file_that_cannot_be_written_is_one_line(corrected, wait, tmp_path):

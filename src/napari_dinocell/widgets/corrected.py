@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from importlib import import_module
 from typing import Any
 
@@ -16,10 +17,11 @@ from napari_dinocell.widgets.preview import METADATA_KEY
 
 __all__ = [
     "adopt",
-    "combined",
+    "cells_of",
     "corrected_by",
     "corrected_layer",
     "corrections_of",
+    "has_cells",
     "is_correction",
     "origin_of",
 ]
@@ -93,24 +95,54 @@ def corrections_of(viewer: Any, layer: Any) -> Any:
     return None
 
 
-def combined(labels: Any, corrected: Any, axes: str) -> npt.NDArray[np.integer]:
-    """Corrections over cells, as one array that the user no longer writes to.
+def has_cells(viewer: Any, layer: Any) -> bool:
+    """Whether a layer can stand for cells: corrections do so where what they correct is not there.
+
+    Else the layer that they correct stands for both.
+    """
+    if not isinstance(layer, Labels) or layer.multiscale:
+        return False
+    return not is_correction(layer) or corrected_by(viewer, layer) is None
+
+
+def cells_of(viewer: Any, layer: Any, axes: str) -> tuple[Callable[[], Any], bool]:
+    """What gives the cells that a layer stands for, on any thread; and whether these are others.
 
     Parameters
     ----------
-    labels : int array-like
-        As shown: it has given way already.
-    corrected : int array-like of the same shape, or None
+    viewer : napari viewer
+    layer : Labels layer
+        See `has_cells`.
     axes : str
-        One letter per dimension, out of `TZYX`, in any order.
+        Of the layer.
 
     Returns
     -------
-    int array of the same shape
-        The labels themselves without corrections; else in each plane the ids 1, 2, ...
+    callable
+        Gives an int array-like of the layer's shape; not in memory where the layer's is not.
+    bool
+        Whether corrections of the layer are part of it; in each plane the ids are then 1, 2, ...
+        Those of the layer otherwise.
     """
-    if corrected is None:
-        return np.array(labels)
+    over, data = corrections_of(viewer, layer), layer.data
+    if over is not None:
+        corrected = over.data
+        return lambda: _combined(data, corrected, axes), True
+    if is_correction(layer):
+        return lambda: _verified(data), False
+    return lambda: data, False
+
+
+def _verified(corrected: Any) -> npt.NDArray[np.integer]:
+    """Cells of a layer of corrections, without what was deleted."""
+    first = import_module("napari_dinocell.core.corrections").FIRST_VERIFIED
+    cells = np.array(corrected)
+    cells[cells < first] = 0
+    return cells
+
+
+def _combined(labels: Any, corrected: Any, axes: str) -> npt.NDArray[np.int32]:
+    """Corrections over cells, which have given way already: in each plane the ids 1, 2, ..."""
     combine = import_module("napari_dinocell.core.corrections").combine
     # Ids mean something within a plane only, and plane by plane less memory is needed.
     outer = [letter for letter in axes if letter not in "YX"]

@@ -6,7 +6,6 @@ from importlib import import_module
 from typing import Any
 
 import numpy as np
-from napari.layers import Labels
 from qtpy.QtWidgets import (
     QComboBox,
     QFormLayout,
@@ -15,7 +14,7 @@ from qtpy.QtWidgets import (
     QWidget,
 )
 
-from napari_dinocell.widgets.corrected import combined, corrections_of, is_correction
+from napari_dinocell.widgets.corrected import cells_of, has_cells
 from napari_dinocell.widgets.jobs import Steps, Ticket
 from napari_dinocell.widgets.layer_box import AxesBox, LayerBox
 from napari_dinocell.widgets.placement import Placement
@@ -44,7 +43,7 @@ class LinkingPanel(QWidget):
     def __init__(self, napari_viewer: Any) -> None:
         super().__init__()
         self.viewer = napari_viewer
-        self.labels = LayerBox(napari_viewer, _is_stack)
+        self.labels = LayerBox(napari_viewer, self._is_stack)
         self.labels.setToolTip("Cells found plane by plane; their corrections are used.")
         self.axes = AxesBox()
         self.along = QComboBox()
@@ -81,6 +80,9 @@ class LinkingPanel(QWidget):
         self._layer_changed()
         self.labels.choose(napari_viewer.layers.selection.active)
 
+    def _is_stack(self, layer: Any) -> bool:
+        return has_cells(self.viewer, layer) and layer.ndim > 2
+
     def _layer_changed(self, *_: Any) -> None:
         self.axes.ask(self.labels.layer)
         self._axes_changed()
@@ -110,13 +112,15 @@ class LinkingPanel(QWidget):
             "min_overlap": self.overlap.value() / 100,
             "gap": self.gap.value(),
         }
-        over = corrections_of(self.viewer, layer)
-        data, corrected = layer.data, None if over is None else over.data
+        read, _ = cells_of(self.viewer, layer, axes)
         name, placement = layer.name, Placement.of(layer)
 
         def work(ticket: Ticket) -> Steps:
             yield "Reading …"
-            labels = combined(data, corrected, axes)
+            labels = read()
+            if labels is layer.data:
+                # The user may go on painting meanwhile.
+                labels = np.array(labels)
             yield "Linking …"
             core = import_module("napari_dinocell.core.link")
             linked = core.link(
@@ -145,8 +149,3 @@ class LinkingPanel(QWidget):
         self.viewer.layers.selection.active = layer
         noun = {"tracks": "track", "objects": "object"}[kind] if count == 1 else kind
         return f"{count:,} {noun}: one id each, in the layer {layer.name}."
-
-
-def _is_stack(layer: Any) -> bool:
-    is_plain = isinstance(layer, Labels) and not layer.multiscale
-    return is_plain and layer.ndim > 2 and not is_correction(layer)

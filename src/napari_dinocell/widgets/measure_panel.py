@@ -8,12 +8,12 @@ from typing import Any
 
 import numpy as np
 import numpy.typing as npt
-from napari.layers import Image, Labels
+from napari.layers import Image
 from qtpy.QtWidgets import QFileDialog, QFormLayout, QPushButton, QVBoxLayout, QWidget
 
 from napari_dinocell.core.axis_names import POSITION_COLUMNS
 from napari_dinocell.core.exports import write_table
-from napari_dinocell.widgets.corrected import combined, corrections_of, is_correction
+from napari_dinocell.widgets.corrected import cells_of, has_cells
 from napari_dinocell.widgets.jobs import Job, Steps, Ticket
 from napari_dinocell.widgets.layer_box import AxesBox, LayerBox
 from napari_dinocell.widgets.placement import Placement
@@ -40,7 +40,7 @@ class MeasurePanel(QWidget):
         self.viewer = napari_viewer
         self.table: Table | None = None
         self._writing: Job | None = None
-        self.labels = LayerBox(napari_viewer, _has_cells)
+        self.labels = LayerBox(napari_viewer, lambda layer: has_cells(napari_viewer, layer))
         self.labels.setToolTip("The cells to be measured, with their corrections.")
         self.image = LayerBox(napari_viewer, self._fits, none="none")
         self.image.setToolTip("Gives their intensities; an image of the same shape.")
@@ -89,14 +89,12 @@ class MeasurePanel(QWidget):
             raise ValueError("There is no labels layer: segment an image first.")
         axes = self.axes.chosen(layer)
         size = Placement.of(layer).pixel_size_um(axes.index("Y"), axes.index("X"))
-        over = corrections_of(self.viewer, layer)
-        labels, corrected = layer.data, None if over is None else over.data
+        read, is_corrected = cells_of(self.viewer, layer, axes)
         pixels = None if image is None else image.data
 
         def work(ticket: Ticket) -> Steps:
             yield "Measuring …"
-            cells = labels if corrected is None else combined(labels, corrected, axes)
-            return layer, over is not None, _measure(ticket, cells, pixels, axes, size)
+            return layer, is_corrected, _measure(ticket, read(), pixels, axes, size)
 
         return work
 
@@ -130,10 +128,6 @@ def _write(path: Path, table: Table) -> Steps:
     yield f"Writing {path.name} …"
     write_table(path, table)
     return f"Wrote {path.name}."
-
-
-def _has_cells(layer: Any) -> bool:
-    return isinstance(layer, Labels) and not layer.multiscale and not is_correction(layer)
 
 
 def _measure(

@@ -35,7 +35,7 @@ def scene(seed):
 
 
 def evidence_of(base, *examples):
-    network, _ = small_base
+    network, card = base
     annotations = [annotate(example, card) for example in examples]
     units = units_of(annotations)
     windows = cache_features(
