@@ -6,12 +6,14 @@ A layer goes the panel's way, from `layer_part` through `Engine.segment`, withou
 import dask.array as da
 import numpy as np
 import pytest
+import xarray as xr
 import zarr
 from napari.layers import Image, Labels
 from synthetic import discs, n_discs
 
 from napari_dinocell.widgets.jobs import Ticket
 from napari_dinocell.widgets.layers import axes_of, axes_options, layer_part
+from napari_dinocell.widgets.table import measure_plane
 
 pytestmark = pytest.mark.qt
 
@@ -237,6 +239,46 @@ def test_25_a_source_that_vanishes_is_one_sentence_with_its_place(segment):
     layer = Image([lazy, np.zeros((16, 20), np.uint16)], multiscale=True, name="far away")
     with pytest.raises(ValueError, match=r"far away, at \(80, 100\).*pulled out"):
         segment(layer)
+
+
+HOLDERS = {
+    "27 in memory": np.array,
+    "27 lazy": lambda pixels: da.from_array(pixels, chunks=(1, 2, 64, 64)),
+}
+
+
+@pytest.mark.parametrize("holder", HOLDERS)
+def test_27_a_data_array_gives_its_cells_where_its_coordinates_are(segment, holder):
+    pixels = np.stack([np.stack([PLANE * 0, plane]) for plane in (PLANE, PLANE[:, ::-1])])
+    y, x, um = 10 + 0.5 * np.arange(160), 0.25 * np.arange(200), {"units": "um"}
+    array = xr.DataArray(
+        HOLDERS[holder](pixels),
+        dims=("z", "channel", "y", "x"),
+        coords={"z": ("z", [0.0, 2.0], um), "y": ("y", y, um), "x": ("x", x, um)},
+    )
+    layer = Image(array, rgb=False, contrast_limits=(0, 2100))
+    if layer.axis_labels != array.dims:  # a napari that leaves them to the user
+        layer.axis_labels, layer.units = array.dims, ("um", "pixel", "um", "um")
+        layer.scale, layer.translate = (2, 1, 0.5, 0.25), (0, 0, 10, 0)
+    assert isinstance(layer.data, xr.DataArray)
+    assert axes_of(layer) == "ZCYX"
+    result = segment(layer, channel=1)
+    np.testing.assert_array_equal(
+        result.labels, segment(Image(pixels), axes="ZCYX", channel=1).labels
+    )
+    assert [count(plane) for plane in result.labels] == [N, N]
+    labels = Labels(result.labels, **result.part.placement.options())
+    np.testing.assert_allclose(labels.data_to_world((1, 0, 0)), (2, y[0], x[0]))
+    np.testing.assert_allclose(labels.data_to_world((0, 159, 199)), (0, y[-1], x[-1]))
+    assert result.part.pixel_size_um == (0.5, 0.25)
+    part = segment(layer, channel=1, planes={"Z": 1}, region=(slice(40, 120), slice(80, 200)))
+    assert part.labels.shape == (1, 80, 120)
+    assert count(part.labels) == 6
+    table = measure_plane(part, 0, part.labels[0], None)
+    inside = pixels[1, 1, 40:120, 80:200][part.labels[0] > 0]
+    total = np.sum(table["intensity_mean"] * table["area"])
+    np.testing.assert_allclose(total, inside.sum(dtype=float), rtol=1e-6)
+    np.testing.assert_array_equal(np.array(array), pixels)
 
 
 @pytest.mark.parametrize(
