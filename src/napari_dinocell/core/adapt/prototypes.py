@@ -200,8 +200,8 @@ def _similarities(
     near, far = [], []
     for patch in patches:
         levels, _ = patch.inputs(0)
-        similarity = prototype.similarity([level[None] for level in levels], patch.shape)
-        similarity = similarity[0, 0].numpy()
+        map_ = prototype.similarity([level[None] for level in levels], patch.shape)
+        similarity = map_[0, 0].numpy()
         top, left, bottom, right = patch.box
         parts = supervision[patch.window]
         target = parts.target[top:bottom, left:right]
