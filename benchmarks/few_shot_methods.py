@@ -8,6 +8,8 @@ import time
 from collections.abc import Sequence
 from dataclasses import dataclass
 
+import numpy as np
+
 from napari_dinocell.core.adapt import Example, Limits, Recipe
 from napari_dinocell.core.adapt.adaptation import _Clock, _decide, _gather
 from napari_dinocell.core.adapt.crossfit import crossfit
@@ -21,9 +23,11 @@ from napari_dinocell.core.model.card import ModelCard
 from napari_dinocell.core.model.network import DINOCell
 from napari_dinocell.core.prediction import Thresholds
 
+MOST_PATCHES = 50  # that the base's thresholds are tuned on
+
 METHODS = {
     "base": "the base model as it is",
-    "thresholds": "its thresholds tuned on all of the annotation",
+    "thresholds": "its thresholds tuned on the annotation",
     "kept": "what `adapt` keeps; the base where it keeps nothing or cannot tell",
     "adapted": "the adapted decoder, whatever the gate says of it",
     "prototypes": "similarity to the mean annotated cell",
@@ -83,13 +87,14 @@ def try_all(
     kept = _decide(base, card, evidence, trained, report)
     if report.verdict == "unverified":
         kept, report.after = base, at
-    lift = card.target.lift
-    judged = [one for part, maps in trained.maps for one in evidence.judge(part, maps)]
-    adapted_at, _ = tune(judged, at, lift=lift, is_complete=evidence.is_complete)
+    lift, adapted_at = card.target.lift, report.after
+    if report.verdict != "better":
+        judged = [one for part, maps in trained.maps for one in evidence.judge(part, maps)]
+        adapted_at, _ = tune(judged, at, lift=lift, is_complete=evidence.is_complete)
     return Outcome(
         {
             "base": Candidate(base, at),
-            "thresholds": Candidate(base, _tuned(base, evidence, at, lift)),
+            "thresholds": Candidate(base, _tuned(base, evidence, at, lift, recipe.seed)),
             "kept": Candidate(kept, report.after),
             "adapted": Candidate(with_decoder(base, trained.state), adapted_at),
             "prototypes": Candidate(
@@ -100,9 +105,12 @@ def try_all(
     )
 
 
-def _tuned(base: DINOCell, evidence: Evidence, at: Thresholds, lift: float) -> Thresholds:
-    """Thresholds of the base that do best on everything that is annotated."""
-    everything = frozenset(evidence.units)
-    maps = decode(base, evidence.patches_of(everything))
-    judged = evidence.judge(everything, maps)
+def _tuned(
+    base: DINOCell, evidence: Evidence, at: Thresholds, lift: float, seed: int
+) -> Thresholds:
+    """Thresholds of the base that do best on what is annotated: on some of it where it is much."""
+    order = np.random.default_rng(seed).permutation(len(evidence.patches))
+    looked_at = set(order[:MOST_PATCHES].tolist())
+    units = frozenset(unit for unit in evidence.units if evidence.home[unit] in looked_at)
+    judged = evidence.judge(units, decode(base, evidence.patches_of(units)))
     return tune(judged, at, lift=lift, is_complete=evidence.is_complete)[0]
