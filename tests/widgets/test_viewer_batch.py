@@ -60,14 +60,17 @@ def test_a_folder_gives_what_the_command_line_gives(make_batch, images, model, w
 
     card = read_card(model)
     # More digits than the boxes show.
-    peak, fill, min_area = card.peak + 1.23e-5, card.fill - 2.34e-5, 3
-    panel = make_batch(images, peak=peak, fill=fill, min_area=min_area, diameter=11.37)
+    peak, fill, min_area, least = card.peak + 1.23e-5, card.fill - 2.34e-5, 3, 0.70004
+    panel = make_batch(
+        images, peak=peak, fill=fill, min_area=min_area, min_confidence=least, diameter=11.37
+    )
     panel.form.written["table"].setChecked(True)
     run(panel, wait)
     assert "3 of 3 images segmented" in panel.runner.status.text()
     out = Path(panel.form.output.line.text())
     assert out == tmp_path / "images_cells"
     options = [f"--peak={peak}", f"--fill={fill}", f"--min-area={min_area}", "--diameter=11.37"]
+    options += [f"--min-confidence={least}"]
     arguments = [str(images), "-o", str(tmp_path / "shell"), "--csv", "--model", str(model)]
     assert segment.main([*arguments, *options, "--device", "cpu"]) == 0
     for number in range(3):
@@ -88,6 +91,15 @@ def test_a_folder_gives_what_the_command_line_gives(make_batch, images, model, w
         for folder in (out, tmp_path / "shell")
     )
     assert here == there
+    assert here["min_confidence"] == least
+
+
+def test_own_models_are_offered(make_batch, images, model):
+    from napari_dinocell.core.model.manage import import_model  # noqa: PLC0415
+
+    import_model(model, "mine")
+    box = make_batch(images).form.model
+    assert {"auto", "small", "vits8", "mine"} <= {box.itemText(i) for i in range(box.count())}
 
 
 def test_broken_images_are_listed_and_the_others_done(make_batch, images, wait):
@@ -167,12 +179,14 @@ def test_settings_are_those_of_the_cells_on_screen(segmented):
 
     viewer, segment = segmented(discs())
     segment.results.sliders.fill.setValue(0.123)
+    segment.preview.move(0.5, 0.123, 4, min_confidence=0.61234)
     settings = BatchSettings.of(segment.preview)
     assert (settings.model, settings.fill) == ("stub", segment.preview.fill)
     options = BatchPanel(viewer, settings).form.options()
     assert options["fill"] == segment.preview.fill
     assert options["peak"] == segment.preview.peak
     assert options["min_area"] == segment.preview.min_area
+    assert options["min_confidence"] == 0.61234
 
 
 def test_settings_of_a_level_of_a_pyramid_are_those_of_the_whole_file(make_panel, wait):

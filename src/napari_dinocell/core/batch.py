@@ -11,7 +11,6 @@ from collections import deque
 from collections.abc import Callable, Iterator, Sequence
 from datetime import UTC, datetime
 from importlib.metadata import version
-from pathlib import Path
 from typing import Any, Protocol
 
 from napari_dinocell.core.axes import output_axes
@@ -27,7 +26,7 @@ from napari_dinocell.core.record import (
     RunRecord,
     file_sha256,
     file_size,
-    mixed_results,
+    with_earlier_files,
 )
 from napari_dinocell.core.request import Request
 from napari_dinocell.core.results import write_results
@@ -102,7 +101,7 @@ def run_request(
     name = None if settings.model == AUTO else settings.model
     segmenter = Segmenter.from_pretrained(name, settings.device, settings.batch)
     record = _new_record(request, segmenter)
-    record = _with_earlier_files(record, request.output / RUN_FILE, overwrite=overwrite)
+    record = with_earlier_files(record, request.output / RUN_FILE, overwrite=overwrite)
     record.write(request.output / RUN_FILE)  # also shows whether the folder can be written to
     return _Run(request, segmenter, record, watch, cancel).segment(todo)
 
@@ -199,12 +198,14 @@ class _Run:
     def _finish(self, job: Job, image: Image, prediction: Prediction, start: float) -> None:
         settings = self._settings
         thresholds = {name: getattr(settings, name) for name in THRESHOLDS}
-        options = {keyword: getattr(settings, name) for name, keyword in LINKING.items()}
-        linking = {key: value for key, value in options.items() if value is not None}
+        links = {keyword: getattr(settings, name) for name, keyword in LINKING.items()}
+        options: dict[str, Any] = {
+            "channel": settings.channel,
+            "linking": {key: value for key, value in links.items() if value is not None},
+            "min_confidence": settings.min_confidence,
+        }
         with prediction:
-            figures = write_results(
-                job, image, prediction, self._kinds, thresholds, settings.channel, linking
-            )
+            figures = write_results(job, image, prediction, self._kinds, thresholds, **options)
             provenance = prediction.provenance(**thresholds)
         seconds = time.perf_counter() - start
         done = FileRecord(
@@ -264,6 +265,11 @@ def _new_record(request: Request, segmenter: Segmenter) -> RunRecord:
             f"Peak {peak} is not above fill {fill}; peak must be larger. (Model {card.name} has "
             f"peak {card.peak} and fill {card.fill}.)"
         )
+    if settings.min_confidence is not None and not card.confidence:
+        raise ValueError(
+            f"Cells are to have a confidence of {settings.min_confidence}, but model {card.name} "
+            "tells none; set --min-confidence to 0, or choose another model."
+        )
     name = card.name if settings.model == AUTO else settings.model
     completed = settings.model_copy(update={"model": name, "peak": peak, "fill": fill})
     return RunRecord(
@@ -275,23 +281,6 @@ def _new_record(request: Request, segmenter: Segmenter) -> RunRecord:
         name=request.name,
         kinds=request.kinds,
     )
-
-
-def _with_earlier_files(record: RunRecord, path: Path, *, overwrite: bool) -> RunRecord:
-    """Keep what the folder's record says about other files; results of other settings don't mix."""
-    if not path.exists():
-        return record
-    before = RunRecord.read(path)
-    differences = record.settings.differences(before.settings)
-    if before.model.sha256 != record.model.sha256:
-        differences.append(f"weights: {record.model.sha256[:12]}, {before.model.sha256[:12]}")
-    if not differences or not before.files:
-        kinds = tuple(dict.fromkeys([*before.kinds, *record.kinds]))
-        return record.model_copy(update={"files": before.files, "kinds": kinds})
-    if overwrite:
-        _log.warning("%s is begun anew: it was of other settings.", path)
-        return record
-    raise mixed_results(path, differences)
 
 
 def _is_hopeless(error: OutputFileError) -> bool:

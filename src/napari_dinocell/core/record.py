@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 import hashlib
+import logging
 import math
 import os
 from pathlib import Path
 from typing import Annotated, Any, Literal
 
-from pydantic import BaseModel, ConfigDict, Field, ValidationError
+from pydantic import BaseModel, ConfigDict, Field, ValidationError, field_validator
 
 from napari_dinocell.core.exports import write_json
 
@@ -22,7 +23,10 @@ __all__ = [
     "file_sha256",
     "file_size",
     "mixed_results",
+    "with_earlier_files",
 ]
+
+_log = logging.getLogger("napari_dinocell.batch")
 
 _Length = Annotated[float, Field(gt=0, allow_inf_nan=False)]
 _FROZEN = ConfigDict(frozen=True, extra="forbid")
@@ -48,12 +52,20 @@ class Settings(BaseModel):
     min_area: int | None = Field(None, ge=0)
     """px."""
     min_prominence: float | None = Field(None, ge=0, le=1)
+    min_confidence: float | None = Field(None, ge=0, le=1)
+    """None keeps every cell, and so does 0."""
     link: Literal["z", "t", "zt"] | None = None
     """Along which axes one cell keeps one id."""
     link_overlap: float | None = Field(None, gt=0, le=1)
     link_gap: int | None = Field(None, ge=0)
     batch: int | None = Field(None, ge=1)
     """Tiles at once."""
+
+    @field_validator("min_confidence")
+    @classmethod
+    def _none_is_zero(cls, value: float | None) -> float | None:
+        # Both mean the same, and must not count as a difference.
+        return value or None
 
     def differences(self, other: Settings, *, given_only: bool = False) -> list[str]:
         """What would change the labels, as `name: mine, the other's`.
@@ -172,6 +184,38 @@ class RunRecord(BaseModel):
             table[name] = [math.nan if value is None else value for value in values]
         table["count"] = [file.count for file in self.files]
         return table
+
+
+def with_earlier_files(record: RunRecord, path: Path, *, overwrite: bool) -> RunRecord:
+    """Keep what the folder's record says about other files; results of other settings don't mix.
+
+    Parameters
+    ----------
+    record : RunRecord
+        Of a new run.
+    path : Path
+        Of the record of earlier ones, which need not be there.
+    overwrite : bool
+        Whether an earlier record of other settings may be given up.
+
+    Raises
+    ------
+    ValueError
+        If there is one, and it may not.
+    """
+    if not path.exists():
+        return record
+    before = RunRecord.read(path)
+    differences = record.settings.differences(before.settings)
+    if before.model.sha256 != record.model.sha256:
+        differences.append(f"weights: {record.model.sha256[:12]}, {before.model.sha256[:12]}")
+    if not differences or not before.files:
+        kinds = tuple(dict.fromkeys([*before.kinds, *record.kinds]))
+        return record.model_copy(update={"files": before.files, "kinds": kinds})
+    if overwrite:
+        _log.warning("%s is begun anew: it was of other settings.", path)
+        return record
+    raise mixed_results(path, differences)
 
 
 def mixed_results(path: Path, differences: list[str]) -> ValueError:

@@ -13,6 +13,7 @@ import numpy.typing as npt
 
 from napari_dinocell.core.axes import planes
 from napari_dinocell.core.axis_names import POSITION_COLUMNS
+from napari_dinocell.core.confidence import drop_uncertain
 from napari_dinocell.core.exports import write_labels, write_table
 from napari_dinocell.core.images import Image
 from napari_dinocell.core.instances import Cut
@@ -52,6 +53,7 @@ def write_results(
     thresholds: Mapping[str, Any],
     channel: int | str | None = None,
     linking: Mapping[str, Any] | None = None,
+    min_confidence: float | None = None,
 ) -> Figures:
     """Cut the prediction, measure it and write the wanted files, the labels last.
 
@@ -73,18 +75,24 @@ def write_results(
         The channel that was segmented; drawn in the overlay.
     linking : mapping, optional
         Keywords of `link.link`; nothing is linked without.
+    min_confidence : float, optional
+        In [0, 1]. Cells of a lower confidence are left out, before planes are linked.
 
     Raises
     ------
     ValueError
-        If planes are to be linked along an axis that the image does not have.
+        If planes are to be linked along an axis that the image does not have, or the model does
+        not tell the confidence that cells must have.
     OutputFileError
         If a file cannot be written; those before it are complete.
     """
     labels = np.zeros(prediction.shape, np.int32)
     tables = []
     for number, index in enumerate(prediction.indices):
-        cut = _consecutive(prediction.cut(number, **thresholds))
+        cut = prediction.cut(number, **thresholds)
+        if min_confidence is not None:
+            cut = drop_uncertain(cut, prediction.model_card.confidence, min_confidence)
+        cut = _consecutive(cut)
         _plane_view(labels, prediction, number)[...] = cut.labels
         table = _all_columns(cut, image, number, prediction) if "table" in kinds else _area(cut)
         position = {POSITION_COLUMNS[axis]: np.full(len(cut.ids), at) for axis, at in index.items()}

@@ -67,6 +67,10 @@ def segment(
         float | None,
         typer.Option(help="Least height above a neighbor's saddle.", rich_help_panel=_RESULT),
     ] = None,
+    min_confidence: Annotated[
+        float | None,
+        typer.Option(help="Least probability that a cell is right.", rich_help_panel=_RESULT),
+    ] = None,
     link: Annotated[
         str | None,
         typer.Option(
@@ -159,6 +163,7 @@ def segment(
         "fill": fill,
         "min_area": min_area,
         "min_prominence": min_prominence,
+        "min_confidence": min_confidence,
         "link": link,
         "link_overlap": link_overlap,
         "link_gap": link_gap,

@@ -57,6 +57,8 @@ class BatchSettings:
         px of the files.
     peak, fill, min_area : number or None
         The area in px of the files. The model's own where None.
+    min_confidence : float
+        That every cell must have.
     """
 
     model: str = "auto"
@@ -66,6 +68,7 @@ class BatchSettings:
     peak: float | None = None
     fill: float | None = None
     min_area: int | None = None
+    min_confidence: float = 0.0
 
     @classmethod
     def of(cls, preview: Preview) -> BatchSettings:
@@ -86,6 +89,7 @@ class BatchSettings:
             peak=float(preview.peak),
             fill=float(preview.fill),
             min_area=round(preview.min_area * part.factor**2),
+            min_confidence=float(preview.min_confidence),
         )
 
 
@@ -127,7 +131,7 @@ class BatchForm(QWidget):
         self.recursive = QCheckBox("Folders inside it, too")
         self.model, self.device = QComboBox(), QComboBox()
         self.model.setEditable(True)
-        self.model.setToolTip("A bundled model, or the path of a model file.")
+        self.model.setToolTip("A bundled or an own model, or the path of a model file.")
         self.channel = QLineEdit()
         self.channel.setPlaceholderText("the only one")
         self.channel.setToolTip("Number from 0, or name, of the channel that shows the cells.")
@@ -143,6 +147,10 @@ class BatchForm(QWidget):
         self.min_area = QSpinBox()
         self.min_area.setRange(0, 10_000_000)
         self.min_area.setSuffix(" px")
+        self.min_confidence = _number(0, 1, 0.01, 0)
+        self.min_confidence.setToolTip(
+            "Cells that are right with less probability than this are left out."
+        )
         self.links = QComboBox()
         self.links.addItems(list(_LINKS))
         self.links.setToolTip("Of stacks and movies: along which axes one cell keeps one id.")
@@ -175,6 +183,7 @@ class BatchForm(QWidget):
             ("Peak", self.peak),
             ("Fill", self.fill),
             ("Minimum area", self.min_area),
+            ("Confidence", self.min_confidence),
             ("One id for", self.links),
             ("Also write", also),
             ("Device", self.device),
@@ -197,6 +206,7 @@ class BatchForm(QWidget):
             self.peak.setValue(settings.peak)
             self.fill.setValue(settings.fill)
             self.min_area.setValue(settings.min_area or 0)
+            self.min_confidence.setValue(settings.min_confidence)
         self._exact = settings
         self._show_needed()
 
@@ -242,6 +252,7 @@ class BatchForm(QWidget):
                 "peak": _exact(self.peak, self._exact.peak),
                 "fill": _exact(self.fill, self._exact.fill),
                 "min_area": self.min_area.value(),
+                "min_confidence": _exact(self.min_confidence, self._exact.min_confidence),
             }
         return {name: value for name, value in options.items() if value is not None}
 
@@ -258,7 +269,8 @@ class BatchForm(QWidget):
     def _show_needed(self, *_: Any) -> None:
         is_own = self.own.isChecked()
         needed = {self.diameter: self.size.currentText() == TYPED}
-        needed |= dict.fromkeys((self.peak, self.fill, self.min_area), is_own)
+        own = (self.peak, self.fill, self.min_area, self.min_confidence)
+        needed |= dict.fromkeys(own, is_own)
         for widget, is_needed in needed.items():
             widget.setVisible(is_needed)
             self._rows.labelForField(widget).setVisible(is_needed)

@@ -134,9 +134,9 @@ def _run(request: Request, todo: Any, overwrite: bool, ticket: Ticket) -> RunRec
 def _choices(ticket: Ticket) -> Steps:
     """Names of models and devices."""
     yield None
-    models = import_module("napari_dinocell.core.model.files").bundled_models()
+    models = import_module("napari_dinocell.core.model.manage").installed()
     devices = import_module("napari_dinocell.core.device").available_devices()
-    return list(models), ["auto", *devices]
+    return [name for name, _, _ in models], ["auto", *devices]
 
 
 def _images(count: int) -> str:
