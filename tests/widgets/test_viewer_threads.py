@@ -7,6 +7,7 @@ import numpy as np
 import pytest
 from stub_networks import Stub, stub_card
 from synthetic import discs, n_discs
+from vispy.visuals.line import dash_atlas
 
 from napari_dinocell.core.segmenter import Segmenter
 from napari_dinocell.widgets.editing import DELETE, SPLIT
@@ -59,6 +60,20 @@ class Watch:
         path, name = frame.f_code.co_filename, frame.f_code.co_name
         if event == "call" and self._core in path and not name.startswith("<"):
             self.called.add((Path(path).stem, name))
+
+
+@pytest.mark.skipif(
+    not hasattr(dash_atlas._make_pattern, "cache_info"), reason="this vispy keeps no patterns"
+)
+def test_what_napari_computes_once_for_labels_is_there_before_the_first_of_them(make_panel, wait):
+    dash_atlas._make_pattern.cache_clear()
+    _, panel = make_panel(discs())
+    wait(panel.button.isEnabled)
+    computed = dash_atlas._make_pattern.cache_info().misses
+    assert computed > 0
+    panel.button.click()
+    wait(lambda: panel.preview is not None and panel.preview.is_following)
+    assert dash_atlas._make_pattern.cache_info().misses == computed
 
 
 def test_the_window_computes_nothing_but_the_cut(make_panel, wait, tmp_path):

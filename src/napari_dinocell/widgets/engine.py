@@ -7,6 +7,7 @@ import time
 from collections.abc import Iterator
 from dataclasses import dataclass, field, replace
 from importlib import import_module
+from importlib.util import find_spec
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -225,8 +226,11 @@ def _stamp(name: str) -> int:
 
 
 def _prepare_viewer() -> None:
-    """Import what napari imports with the first Labels layer: here nobody waits for it."""
+    """Do what napari would do with the first Labels layer: here nobody waits for it."""
     import_module("napari.layers").Labels(np.zeros((2, 2), np.uint16))
+    if find_spec("vispy"):
+        # Computes the dash patterns of lines, once for all; the tool that draws polygons has one.
+        import_module("vispy.visuals").LineVisual(method="agg")
 
 
 def leave_a_core_to_the_window() -> None:

@@ -165,17 +165,11 @@ class Preview(QObject):
         self, labels: npt.NDArray[np.integer], plane: int, cut: Cut, window: Window | None = None
     ) -> Screened:
         """Leave in labels of a plane what is to be shown."""
+        part = window or (slice(None), slice(None))
         corrected = None
         if self.corrected is not None:
-            corrected = plane_view(self.corrected.data, self.prediction, plane)
-        part = window or (slice(None), slice(None))
-        return screen(
-            labels[part],
-            cut,
-            None if corrected is None else corrected[part],
-            self.coefficients,
-            self.min_confidence,
-        )
+            corrected = plane_view(self.corrected.data, self.prediction, plane)[part]
+        return screen(labels[part], cut, corrected, self.coefficients, self.min_confidence)
 
     def _verified_areas(self, plane: int) -> npt.NDArray[np.int64]:
         """Of the corrected layer; counted once between two corrections."""
@@ -253,11 +247,14 @@ class Preview(QObject):
 
     def _steps(self, ticket: Ticket, plane: int, values: dict[str, Any], stale: list[int]) -> Steps:
         """On the worker's thread."""
-        yield plane, self.prediction.tree(plane)
+        tree = self.prediction.tree(plane)
+        yield plane, tree
         # Undo reaches other planes than the one in view, and a layer of corrections may come or go.
         before, layer = self._gave_way, self.corrected
         now = {} if layer is None else fingerprints(layer.data, self.prediction)
-        behind = {p for p in now.keys() | before.keys() if now.get(p) != before.get(p)}
+        behind = {changed for changed, _ in now.items() ^ before.items()}
+        if self.prediction.n_planes == 1 and tree.quantized.size <= _AT_ONCE:
+            behind.clear()  # it was drawn whole at once
         yield "corrections", (now, behind)
         for other in sorted({*stale, *behind}, key=lambda p: abs(p - plane)):
             if ticket.cancel():
@@ -282,9 +279,9 @@ class Preview(QObject):
             self._gave_way, behind = content
             self._stale |= behind
         elif hasattr(content, "basins"):
-            self._tree = (plane, content)
-            # Figures and colors are those of the plane in view.
-            self._draw()
+            before, self._tree = self._tree, (plane, content)
+            if before is None or before[1] is not content or plane in self._stale:
+                self._draw()
         else:
             self._write(plane, content)
 
