@@ -219,9 +219,15 @@ def open_output(options: argparse.Namespace) -> Path:
     path.write_text(json.dumps(shared), encoding="utf-8")
     rows = options.out / "rows.jsonl"
     whole = read_rows(rows)
-    complete = len(whole) // len(METHODS) * len(METHODS)
-    rows.write_text("".join(json.dumps(row) + "\n" for row in whole[:complete]), encoding="utf-8")
+    complete = "".join(json.dumps(row) + "\n" for row in whole[: _complete(whole)])
+    if rows.exists() and rows.stat().st_size > len(complete.encode()):
+        rows.write_text(complete, encoding="utf-8")  # it was stopped in the middle of a line
     return rows
+
+
+def _complete(rows: list[Row]) -> int:
+    """Number of rows that belong to adaptations of which every method is there."""
+    return len(rows) // len(METHODS) * len(METHODS)
 
 
 def options_of(arguments: list[str] | None = None) -> argparse.Namespace:
