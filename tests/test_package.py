@@ -1,15 +1,20 @@
 """The package as a whole: what importing it costs, what the wheel holds, how long its files are."""
 
+import ast
 import importlib.util
 import subprocess
 import sys
 import tomllib
 import zipfile
+from collections.abc import Iterable
 from email.parser import HeaderParser
+from importlib.metadata import packages_distributions
 from pathlib import Path
 
 import pytest
 import yaml
+from packaging.requirements import Requirement
+from packaging.utils import canonicalize_name
 
 import napari_dinocell
 
@@ -165,3 +170,78 @@ def test_the_wheel_announces_the_plugin_and_one_command(wheel: zipfile.ZipFile) 
     )
     assert "Framework :: napari" in metadata.get_all("Classifier", [])
     assert metadata["License-Expression"] == "BSD-3-Clause"
+
+
+def test_the_wheel_declares_what_its_modules_import(wheel: zipfile.ZipFile) -> None:
+    metadata = next(name for name in wheel.namelist() if name.endswith("METADATA"))
+    lines = HeaderParser().parsestr(wheel.read(metadata).decode()).get_all("Requires-Dist", [])
+    declared: dict[str, set[str]] = {"base": set(), "napari": set(), "any": set()}
+    for requirement in map(Requirement, lines):
+        marker, name = str(requirement.marker), canonicalize_name(requirement.name)
+        if 'extra == "dev"' in marker:
+            continue
+        declared["any"].add(name)
+        if "extra" not in marker:
+            declared["base"].add(name)
+        elif 'extra == "napari"' in marker:
+            declared["napari"].add(name)
+    base, viewer = declared["base"], declared["napari"]
+    homes = packages_distributions()
+    used, undeclared = set(), []
+    for file in wheel.namelist():
+        if not file.endswith(".py"):
+            continue
+        at_once, later = third_party(ast.parse(wheel.read(file)))
+        is_widget = file.startswith("napari_dinocell/widgets/")
+        allowed_at_once = base | viewer if is_widget else base
+        for module in at_once | later:
+            allowed = allowed_at_once if module in at_once else declared["any"]
+            names = {canonicalize_name(name) for name in homes.get(module, [module])}
+            used |= names
+            if not names & allowed:
+                undeclared.append(f"{file}: {module}")
+    assert undeclared == []
+    assert base - used == set()
+    assert viewer - used == set()
+
+
+def third_party(module: ast.Module) -> tuple[set[str], set[str]]:
+    """Packages of others that a module imports when it is imported, and in its functions."""
+    at_once: set[str] = set()
+    later: set[str] = set()
+
+    def look(nodes: Iterable[ast.AST], found: set[str]) -> None:
+        for node in nodes:
+            if isinstance(node, ast.Import):
+                found |= {alias.name.partition(".")[0] for alias in node.names}
+            elif isinstance(node, ast.ImportFrom):
+                if not node.level:
+                    found.add(str(node.module).partition(".")[0])
+            elif isinstance(node, ast.If) and "TYPE_CHECKING" in ast.unparse(node.test):
+                look(node.orelse, found)
+            else:
+                is_function = isinstance(node, ast.FunctionDef | ast.AsyncFunctionDef | ast.Lambda)
+                look(ast.iter_child_nodes(node), later if is_function else found)
+
+    look(module.body, at_once)
+    ours = {*sys.stdlib_module_names, "napari_dinocell"}
+    return at_once - ours, later - ours
+
+
+def test_imports_are_told_apart_by_when_they_run() -> None:
+    code = """
+import os, numpy.linalg
+from . import sibling
+from typing import TYPE_CHECKING
+if TYPE_CHECKING:
+    import pandas
+try:
+    from scipy import ndimage
+except ImportError:
+    pass
+class A:
+    import skimage
+    def method(self):
+        import torch
+"""
+    assert third_party(ast.parse(code)) == ({"numpy", "scipy", "skimage"}, {"torch"})
