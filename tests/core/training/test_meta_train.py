@@ -2,6 +2,8 @@
 
 import copy
 import json
+import re
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -225,6 +227,18 @@ def run_file(fields, tmp_path):
     path = tmp_path / "meta.yaml"
     path.write_text(yaml.safe_dump(content), encoding="utf-8")
     return path
+
+
+def test_the_configuration_of_the_documents_loads(tmp_path):
+    page = (Path(__file__).parents[3] / "docs" / "adapt.md").read_text(encoding="utf-8")
+    (block,) = [
+        text for text in re.findall(r"```yaml\n(.*?)```", page, re.DOTALL) if "meta" in text
+    ]
+    (tmp_path / "meta.yaml").write_text(block, encoding="utf-8")
+    overrides = re.search(r"core\.meta_train meta\.yaml (.+)", page)
+    assert overrides is not None
+    config = load_config(MetaConfig, tmp_path / "meta.yaml", overrides[1].split())
+    assert (config.name, config.model, config.steps) == ("small-meta", "small", 1000)
 
 
 def test_a_run_that_goes_on_ends_like_one_that_was_never_stopped(run_file, tmp_path):
