@@ -79,25 +79,63 @@ def test_invariant_25_a_killed_run_goes_on_bit_by_bit(run_file, configured, tmp_
         assert entry["loss/total"] == whole[entry["step"]]
 
 
-def test_two_processes_equal_one(run_file, configured, tmp_path):
-    # With Adam's usual eps a gradient of the size of a rounding error makes a step of full size.
-    options = ("optimizer.eps=0.1", "model.drop_path=0", "epochs=1", "optimizer.warmup_epochs=0")
-    torchrun = ["-m", "torch.distributed.run", "--standalone", "--nproc-per-node", "2"]
-    with start(run_file, f"out={tmp_path / 'two'}", *options, launcher=torchrun) as process:
+TORCHRUN = ["-m", "torch.distributed.run", "--standalone", "--nproc-per-node", "2"]
+# With Adam's usual eps a gradient of the size of a rounding error makes a step of full size.
+SAME = ("optimizer.eps=0.1", "model.drop_path=0", "epochs=1", "optimizer.warmup_epochs=0")
+
+
+def run_in_two_processes(*words):
+    with start(*words, launcher=TORCHRUN) as process:
         _, errors = process.communicate()
         assert process.returncode == 0, errors
-    pretrain(configured(f"out={tmp_path / 'one'}", *options))
-    one, two = trained(tmp_path / "one"), trained(tmp_path / "two")
+    return errors
+
+
+def assert_close_runs(one, other):
+    """Weights and all losses of two runs of 8 steps agree to 1e-5."""
+    states = trained(one), trained(other)
     for part in ("student", "teacher"):
-        whole = [torch.cat([v.flatten() for v in s[part].values()]).double() for s in (one, two)]
+        whole = [torch.cat([v.flatten() for v in s[part].values()]).double() for s in states]
         assert (whole[1] - whole[0]).norm() <= 1e-5 * whole[0].norm()
-    pairs = list(zip(log(tmp_path / "one"), log(tmp_path / "two"), strict=True))
+    steps = ([entry for entry in log(f) if "loss/total" in entry] for f in (one, other))
+    pairs = list(zip(*steps, strict=True))
     assert len(pairs) == 8
     for name in ("total", "dino", "ibot", "koleo", "cross"):
         ours, theirs = (
             [entry[f"loss/{name}"] for entry in both] for both in zip(*pairs, strict=True)
         )
         assert theirs == pytest.approx(ours, rel=1e-5), name
+
+
+def test_two_processes_equal_one(run_file, configured, tmp_path):
+    run_in_two_processes(run_file, f"out={tmp_path / 'two'}", *SAME)
+    pretrain(configured(f"out={tmp_path / 'one'}", *SAME))
+    assert_close_runs(tmp_path / "one", tmp_path / "two")
+
+
+def test_two_processes_with_slices_of_each_tensor_equal_one(run_file, configured, tmp_path):
+    # The first 4 of 8 steps train the heads alone.
+    shared = (*SAME, "shard=always", "recompute=true")
+    words = run_in_two_processes(run_file, f"out={tmp_path / 'two'}", *shared, "look_every=8")
+    assert "Each of 2 processes keeps slices" in words
+    pretrain(configured(f"out={tmp_path / 'one'}", *SAME))
+    assert_close_runs(tmp_path / "one", tmp_path / "two")
+    assert [e["look/step"] for e in log(tmp_path / "two") if "look/step" in e] == [8]
+
+    # It goes on bit by bit; and one process goes on from what two have written, all the same.
+    for folder in ("again", "alone"):
+        (tmp_path / folder).mkdir()
+        shutil.copy(tmp_path / "two" / "checkpoint-0000005.pt", tmp_path / folder)
+    run_in_two_processes(run_file, f"out={tmp_path / 'again'}", *shared)
+    assert_same_state(trained(tmp_path / "again"), trained(tmp_path / "two"))
+    pretrain(configured(f"out={tmp_path / 'alone'}", *SAME))
+    ours, theirs = trained(tmp_path / "one"), trained(tmp_path / "alone")
+    for name, value in ours["student"].items():
+        torch.testing.assert_close(theirs["student"][name], value, rtol=1e-5, atol=1e-6)
+    # What is written is the whole backbone.
+    backbones = [load_backbone(tmp_path / f / "small.safetensors")[0] for f in ("one", "two")]
+    for name, value in backbones[0].state_dict().items():
+        torch.testing.assert_close(backbones[1].state_dict()[name], value, rtol=2e-3, atol=1e-4)
 
 
 def test_a_stop_request_writes_a_checkpoint_first(configured, tmp_path):

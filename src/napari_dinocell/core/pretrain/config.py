@@ -209,6 +209,10 @@ class SSLConfig(Section):
     threads: int = Field(0, ge=0, description="CPU threads; 0 = all")
     compile: bool = Field(False, description="compile the blocks")
     recompute: bool = Field(False, description="activation checkpointing: less memory, +33 % time")
+    shard: Literal["auto", "always", "never"] = Field(
+        "auto",
+        description="several processes keep slices of each tensor, not copies; auto: of vitl8",
+    )
     resume: str = Field("auto", description="auto: newest good checkpoint in out; never; or a file")
     checkpoint_every: int = Field(1000, ge=1, description="steps ★")
     keep: int = Field(2, ge=1, description="checkpoints kept")

@@ -18,6 +18,7 @@ from napari_dinocell.core.pretrain.config import SSLConfig
 from napari_dinocell.core.pretrain.monitor import Monitor
 from napari_dinocell.core.pretrain.optimizer import follow_plan
 from napari_dinocell.core.pretrain.run import Run, prepare
+from napari_dinocell.core.pretrain.sharding import whole
 from napari_dinocell.core.pretrain.start import check_initial_losses
 from napari_dinocell.core.pretrain.step import forward_backward
 from napari_dinocell.core.pretrain.strategies import make_strategy
@@ -97,7 +98,7 @@ def _run(run: Run, batches: Batches, monitor: Monitor, stopped: Callable[[], boo
         )
         values = losses.over_processes()
         norms = {
-            name: nn.utils.clip_grad_norm_(part.parameters(), config.optimizer.clip)
+            name: whole(nn.utils.clip_grad_norm_(part.parameters(), config.optimizer.clip))
             for name, part in network.named_children()
         }
         if not all(math.isfinite(v) for v in (values["total"], *map(float, norms.values()))):
@@ -127,9 +128,10 @@ def _run(run: Run, batches: Batches, monitor: Monitor, stopped: Callable[[], boo
             _log.warning("Stopped after step %d; the checkpoint is in %s.", run.step, out)
             raise Cancelled
     path = out / f"{config.name}.safetensors"
-    if run.place.is_main:
+    backbone = run.whole_backbone()
+    if backbone is not None:
         about = {"method": "DINO + iBOT + KoLeo", "config": dump_config(config)}
-        save_backbone(path, teacher.backbone, about)
+        save_backbone(path, backbone, about)
         _log.info("The teacher's backbone is %s.", path)
     barrier()
     return path

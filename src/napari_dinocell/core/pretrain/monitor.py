@@ -5,7 +5,6 @@ copy of the teacher while the steps go on. Their results are written when they a
 step that they belong to as `look/step` and `probe/step`. They draw from no random state of the run.
 """
 
-import copy
 import logging
 import time
 from collections.abc import Callable, Sequence
@@ -130,9 +129,10 @@ class Monitor:
 
     def _submit(self, name: str, work: Callable[[VisionTransformer, int], Look]) -> None:
         """Begin in the background, unless the one before still runs; the last is never skipped."""
-        if not self._is_main:
-            return
         begin, step = time.perf_counter(), self._run.step
+        backbone = self._run.whole_backbone()
+        if backbone is None:  # in another process than the main one
+            return
         is_busy = any(not look.done() for look in self._looks[name])
         if is_busy and step < len(self._run.plan):
             if not self._is_warned:
@@ -142,7 +142,6 @@ class Monitor:
                     "often; this is said once.", name, step,
                 )  # fmt: skip
         else:
-            backbone = copy.deepcopy(self._run.teacher.backbone)
             self._looks[name].append(self._pool.submit(work, backbone, step))
         self._own += time.perf_counter() - begin
 

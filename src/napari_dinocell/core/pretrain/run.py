@@ -10,12 +10,21 @@ import torch.distributed as dist
 from torch import nn
 from torch.nn.parallel import DistributedDataParallel
 
+from napari_dinocell.core.model.store import SkipInitialization
+from napari_dinocell.core.model.vit import VisionTransformer
 from napari_dinocell.core.pretrain.batches import Stream, ViewDrawing
 from napari_dinocell.core.pretrain.config import DataSettings, SSLConfig
 from napari_dinocell.core.pretrain.network import SelfSupervisedNetwork
 from napari_dinocell.core.pretrain.optimizer import parameter_groups
 from napari_dinocell.core.pretrain.plan import Plan, make_plan
 from napari_dinocell.core.pretrain.regularize import BlockRunning
+from napari_dinocell.core.pretrain.sharding import (
+    is_sharded,
+    load_network,
+    load_optimizer,
+    shard,
+    whole_state,
+)
 from napari_dinocell.core.pretrain.sources import open_fields
 from napari_dinocell.core.pretrain.start import Gate, make_network
 from napari_dinocell.core.pretrain.step import Student
@@ -43,6 +52,8 @@ class Run:
     ----------
     student, teacher
         On the device. `model` is the student, or the same with gradients averaged over processes.
+    is_sharded : bool
+        This process has slices of their tensors only.
     plan : Plan
     stream : FieldStream or ProcessStream
         Loaded with a checkpoint before `batches` begin.
@@ -66,6 +77,7 @@ class Run:
     training: Manifest
     held_out: Manifest
     gate: Gate
+    is_sharded: bool = False
     step: int = 0
 
     def state(self, data: dict[str, Any]) -> dict[str, Any]:
@@ -81,9 +93,9 @@ class Run:
             states = [{} for _ in range(self.place.size)]
             dist.all_gather_object(states, data)
         return {
-            "student": self.student.network.state_dict(),
-            "teacher": self.teacher.state_dict(),
-            "optimizer": self.optimizer.state_dict(),
+            "student": whole_state(self.student.network.state_dict()),
+            "teacher": whole_state(self.teacher.state_dict()),
+            "optimizer": whole_state(self.optimizer.state_dict()),
             "data": merge_states(states),
             "recent": [list(pair) for pair in self.gate.recent],
             "config": dump_config(self.config),
@@ -98,9 +110,9 @@ class Run:
             If networks or data are others than those of the checkpoint.
         """
         try:
-            self.student.network.load_state_dict(state["student"])
-            self.teacher.load_state_dict(state["teacher"])
-            self.optimizer.load_state_dict(state["optimizer"])
+            load_network(self.student.network, state["student"])
+            load_network(self.teacher, state["teacher"])
+            load_optimizer(self.optimizer, state["optimizer"])
         except (RuntimeError, ValueError, KeyError) as error:
             raise ValueError(
                 "The checkpoint is of another network; keep model and heads as they were, or start "
@@ -114,10 +126,20 @@ class Run:
     def model(self) -> nn.Module:
         """The student for the present stage; make it anew when the stage changes."""
         self.student.freeze(self.step < self.plan.n_heads)
-        if self.place.size == 1:
+        if self.place.size == 1 or self.is_sharded:
             return self.student
         # Buffers are constants: nothing to send around at each step.
         return DistributedDataParallel(self.student, broadcast_buffers=False)
+
+    def whole_backbone(self) -> VisionTransformer | None:
+        """Copy of the teacher's backbone as it is now, in the main process; all must call it."""
+        state = whole_state(self.teacher.backbone.state_dict())
+        if not self.place.is_main:
+            return None
+        with SkipInitialization():
+            backbone = VisionTransformer(self.teacher.backbone.config).to(self.device)
+        backbone.load_state_dict(state)
+        return backbone.requires_grad_(False).eval()
 
 
 def prepare(config: SSLConfig, place: World, device: torch.device) -> Run:
@@ -125,6 +147,11 @@ def prepare(config: SSLConfig, place: World, device: torch.device) -> Run:
     training, held_out = open_fields(config.data)
     network = make_network(config).to(device)
     teacher = make_teacher(network)
+    in_parts = is_sharded(config.shard, network, place.size)
+    if in_parts:
+        for each in (network, teacher):
+            shard(each, device, place.size)
+        _log.info("Each of %d processes keeps slices of the network.", place.size)
     settings = config.model
     running = BlockRunning(settings.drop_path, recompute=config.recompute, compiled=config.compile)
     groups = parameter_groups(
@@ -155,6 +182,7 @@ def prepare(config: SSLConfig, place: World, device: torch.device) -> Run:
         training=training,
         held_out=held_out or training,
         gate=Gate(config),
+        is_sharded=in_parts,
     )
 
 
