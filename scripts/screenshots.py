@@ -43,26 +43,30 @@ def panel_alone(panel, path):
     shrink(path)
 
 
-def largest_cells(layer, n):
-    """World coordinates of the middle pixel of each of the n largest cells."""
+def usual_cells(layer, n):
+    """World coordinates of the middle pixel of the n cells that are nearest to the median area."""
     ids, areas = np.unique(layer.data[layer.data > 0], return_counts=True)
     places = []
-    for cell in ids[np.argsort(-areas)[:n]]:
+    for cell in ids[np.argsort(abs(areas - np.median(areas)))[:n]]:
         y, x = np.nonzero(layer.data == cell)
         middle = np.argmin((y - y.mean()) ** 2 + (x - x.mean()) ** 2)
         places.append((int(y[middle]), int(x[middle])))
     return places
 
 
+def accept(panel, n):
+    """Accept some cells with the button; return where they are."""
+    places = usual_cells(panel.preview.layer, n)
+    panel.results.tools.take(ACCEPT)
+    for y, x in places:
+        panel.results.tools.apply([(y, x), (y, x + 1)])
+    return places
+
+
 def correct(viewer, panel):
     """Accept some cells and take the knife, as a user does with the buttons."""
-    tools = panel.results.tools
-    places = largest_cells(panel.preview.layer, 12)
-    tools.take(ACCEPT)
-    for y, x in places:
-        tools.apply([(y, x), (y, x + 1)])
-    tools.take(SPLIT)
-    y, x = places[0]
+    y, x = accept(panel, 12)[0]
+    panel.results.tools.take(SPLIT)
     camera = getattr(viewer, "scene", viewer).camera  # napari 0.9 has it in the scene
     camera.center = (y, x)
     camera.zoom = 3
@@ -70,11 +74,15 @@ def correct(viewer, panel):
 
 
 def adapt(viewer, panel):
-    """Adapt to the accepted cells, until the verdict."""
+    """Accept cells of the large model, adapt the small one to them, until the verdict."""
+    segment(viewer, panel, "vits8")
+    accept(panel, 20)
     panel.results.tools.put_away()
+    segment(viewer, panel, "small")
     panel.results.further.adapt.click()
     adapting = panel.results.further.adapting
     wait(lambda: adapting.base.count() and adapting.counts.cells)
+    adapting.choose_base("small")
     adapting.runner.button.click()
     wait(lambda: adapting.runner.job is None)
     viewer.reset_view()
@@ -111,6 +119,8 @@ def main(engine=None):
     batch.form.written["table"].setChecked(True)
     dock.raise_()
     panel_alone(batch, folder / "panel-folder.png")
+    viewer.close()
+    viewer, panel = open_viewer("phase_contrast", engine, SIZE, theme="light")
     adapt(viewer, panel)
     window(viewer, folder / "panel-adapt.png")
     viewer.close()

@@ -58,7 +58,7 @@ def test_a_verdict_comes_with_its_reason_and_only_what_is_better_is_kept(annotat
     assert report.n_cells == 8
     assert report.n_empty >= 1
     assert report.sentence() in adapting.verdict.text.text()
-    assert adapting.curve.steps == tuple((report.final or report.folds[-1]).steps)
+    assert adapting.curve.held_out == tuple(report.folds[-1].held_out)
     is_better = report.verdict in ("better", "thresholds")
     assert bool(outcome.name) is is_better
     assert own_models() == ((outcome.name,) if is_better else ())

@@ -245,7 +245,8 @@ class AdaptPanel(QWidget):
 
     def _take(self, outcome: Outcome) -> str:
         report = outcome.adapted.report
-        self._show_curve(report.final or (report.folds[-1] if report.folds else None))
+        # That of the training with held-out cells: by it the user sees when it stopped, and why.
+        self._show_curve(report.folds[-1] if report.folds else report.final)
         self.verdict.show_outcome(outcome)
         if outcome.name:
             self._kept(outcome)

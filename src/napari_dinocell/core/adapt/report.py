@@ -7,7 +7,7 @@ from typing import Any, Literal
 
 from napari_dinocell.core.adapt.fit import Curve
 from napari_dinocell.core.adapt.folds import LEAST_CELLS
-from napari_dinocell.core.adapt.score import Tally, is_better
+from napari_dinocell.core.adapt.score import Tally, is_better, is_higher
 from napari_dinocell.core.exports import to_json
 from napari_dinocell.core.prediction import Thresholds
 
@@ -24,10 +24,14 @@ class Scores:
 
 
 def verdict_of(scores: Scores | None) -> Verdict:
-    """What is kept: the adapted decoder only if it beats the base with re-tuned thresholds."""
+    """What is kept: of what beats the base by more than chance, the best.
+
+    The adapted decoder has to beat the base with re-tuned thresholds, too: that is the smaller
+    change.
+    """
     if scores is None:
         return "unverified"
-    if is_better(scores.adapted, scores.tuned):
+    if is_better(scores.adapted, scores.base) and is_higher(scores.adapted, scores.tuned):
         return "better"
     return "thresholds" if is_better(scores.tuned, scores.base) else "unchanged"
 
@@ -98,8 +102,7 @@ class Report:
             "better": f"{cells} the score rises from {base} to {adapted}, with other thresholds "
             f"alone to {tuned}: the adapted model is kept.",
             "thresholds": f"{cells} other thresholds raise the score from {base} to {tuned}, "
-            f"training does not improve on that beyond chance ({adapted}): only the thresholds "
-            "changed.",
+            f"training does not improve on that ({adapted}): only the thresholds changed.",
             "unchanged": f"{cells} neither training ({adapted}) nor other thresholds ({tuned}) "
             f"improve on the score of the base ({base}) beyond chance: nothing was changed.",
             "unverified": "",

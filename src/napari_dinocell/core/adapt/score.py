@@ -71,6 +71,11 @@ def standard_error(one: Tally, other: Tally) -> float:
     return float(differences.std(ddof=1)) / float(np.sqrt(one.n_cells))
 
 
+def is_higher(one: Tally, other: Tally) -> bool:
+    """Whether a score is higher than another by enough to be worth a change: by 0.005."""
+    return one.score - other.score > _ENOUGH
+
+
 def is_better(one: Tally, other: Tally) -> bool:
     """Whether a score is higher than another of the same cells by more than chance explains.
 
@@ -79,7 +84,7 @@ def is_better(one: Tally, other: Tally) -> bool:
     that nobody annotated.
     """
     by_chance = standard_error(one, other) * (1 + 1e-9)  # the equality above survives rounding
-    return one.score - other.score > max(_ENOUGH, by_chance)
+    return is_higher(one, other) and one.score - other.score > by_chance
 
 
 @dataclass(frozen=True, eq=False)
