@@ -27,7 +27,8 @@ def open_backbone(path: str | Path, encoder: str = "vits8") -> VisionTransformer
         If there is no such encoder.
     """
     path = Path(path)
-    if path.suffix == ".safetensors" and "architecture" in read_header(path):
+    # Others write this word, too, but not with the JSON of a configuration.
+    if path.suffix == ".safetensors" and read_header(path).get("architecture", "")[:1] == "{":
         return load_backbone(path)[0]
     if encoder not in ENCODERS:
         raise ValueError(f"There is no encoder {encoder!r}; choose one of {', '.join(ENCODERS)}.")
