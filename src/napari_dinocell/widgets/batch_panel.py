@@ -15,6 +15,7 @@ from napari_dinocell.widgets.engine import leave_a_core_to_the_window
 from napari_dinocell.widgets.jobs import Job, Steps, Ticket
 from napari_dinocell.widgets.preferences import preferences
 from napari_dinocell.widgets.runner import Runner, Work
+from napari_dinocell.widgets.warm_up import load_libraries
 
 __all__ = ["BatchPanel", "BatchSettings"]
 
@@ -134,6 +135,7 @@ def _run(request: Request, todo: Any, overwrite: bool, ticket: Ticket) -> RunRec
 def _choices(ticket: Ticket) -> Steps:
     """Names of models and devices."""
     yield None
+    load_libraries()
     models = import_module("napari_dinocell.core.model.manage").installed()
     devices = import_module("napari_dinocell.core.device").available_devices()
     return [name for name, _, _ in models], ["auto", *devices]

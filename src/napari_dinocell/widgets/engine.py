@@ -7,7 +7,6 @@ import time
 from collections.abc import Iterator
 from dataclasses import dataclass, field, replace
 from importlib import import_module
-from importlib.util import find_spec
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -20,6 +19,7 @@ from napari_dinocell.widgets.parts import LayerPart
 from napari_dinocell.widgets.planes import plane_view
 from napari_dinocell.widgets.preferences import preferences
 from napari_dinocell.widgets.timing import count_tiles, recall, remember
+from napari_dinocell.widgets.warm_up import load_libraries, prepare_labels
 
 if TYPE_CHECKING:
     # Importing these takes a second or two: they are loaded by the first job, not by the window.
@@ -113,7 +113,8 @@ class Engine:
 
     def choices(self) -> tuple[list[Choice], list[str], str]:
         """Models, devices, and the name of the model that suits the fastest device."""
-        _prepare_viewer()
+        prepare_labels()
+        load_libraries()
         device = _core("device")
         cards = [card for _, _, card in _core("model.manage").installed()]
         cards += [segmenter.card for segmenter in self.extra.values()]
@@ -223,14 +224,6 @@ def _stamp(name: str) -> int:
         return int(_core("model.own").own_model_path(name).stat().st_mtime_ns)
     except (ValueError, OSError):
         return 0
-
-
-def _prepare_viewer() -> None:
-    """Do what napari would do with the first Labels layer: here nobody waits for it."""
-    import_module("napari.layers").Labels(np.zeros((2, 2), np.uint16))
-    if find_spec("vispy"):
-        # Computes the dash patterns of lines, once for all; the tool that draws polygons has one.
-        import_module("vispy.visuals").LineVisual(method="agg")
 
 
 def leave_a_core_to_the_window() -> None:
