@@ -1,5 +1,6 @@
 """All parts together learn from agreement across channels; their controls do not."""
 
+import json
 import math
 
 import numpy as np
@@ -8,15 +9,19 @@ import torch
 from scipy import ndimage
 
 from napari_dinocell.core.pretrain.augment import PhotometryRanges
+from napari_dinocell.core.pretrain.config import SSLConfig
 from napari_dinocell.core.pretrain.dino_loss import dino_loss
 from napari_dinocell.core.pretrain.ibot_loss import ibot_loss, patch_weights
 from napari_dinocell.core.pretrain.koleo_loss import koleo_loss
+from napari_dinocell.core.pretrain.loop import pretrain
 from napari_dinocell.core.pretrain.masks import block_masks, with_visible
 from napari_dinocell.core.pretrain.sinkhorn import sinkhorn_knopp
 from napari_dinocell.core.pretrain.strategies import make_strategy
 from napari_dinocell.core.pretrain.teacher import make_teacher, update_teacher
 from napari_dinocell.core.pretrain.views import CropRanges, draw_views, render_views
+from napari_dinocell.core.training.config import load_config, shipped_configs
 
+from .conftest import write_fields
 from .tiny import N_PROTOTYPES, tiny_network
 
 N_FIELDS, N_CHANNELS, N_STEPS = 8, 3, 120
@@ -112,3 +117,19 @@ def test_invariant_28_teacher_of_another_field_teaches_nothing():
 
 def test_invariant_28_frozen_teacher_with_equal_prototypes_keeps_the_loss_at_ln_K():
     assert np.mean(dino_losses(40, frozen=True)[-5:]) == pytest.approx(LN_K, abs=0.02)
+
+
+def test_losses_of_the_smoke_configuration_leave_ln_K(tmp_path):
+    # A fifth of the shipped run, half its batch: a teacher that is too slow, or targets that are
+    # too soft for what crops have in common, leave all losses at ln K.
+    write_fields(tmp_path / "fields", n=16, side=110)
+    path = shipped_configs(self_supervised=True)["ssl_smoke"]
+    words = (f"data.sources=[{tmp_path / 'fields'}]", f"out={tmp_path / 'out'}", "data.held_out=0")
+    short = ("epochs=2", "heads.steps=0", "batch=16", "look_every=0", "threads=1", "device=cpu")
+    config = load_config(SSLConfig, path, (*words, *short))
+    pretrain(config)
+    lines = (tmp_path / "out" / "log.jsonl").read_text(encoding="utf-8").splitlines()
+    last = [json.loads(line) for line in lines][-1]
+    ln_k = math.log(config.heads.prototypes)
+    assert last["loss/cross"] < ln_k - 0.06
+    assert last["health/patch_target_entropy"] < 0.97
