@@ -79,17 +79,19 @@ def markdown(rows: Sequence[Row]) -> str:
     """One table per set and base."""
     parts = []
     for (set_name, base, weights), shots in grouped(rows).items():
-        seeds = max(len(by_method["base"]) for by_method in shots.values())
-        title = f"`{set_name}`, base `{base}` (weights {weights}), {seeds} seeds, "
-        lines = [f"{title}{' / '.join(SCORES.values())}:", ""]
-        lines += [_line(["annotated", *NAMES.values(), "gate"]), _line(["---"] * (len(NAMES) + 2))]
+        title = f"`{set_name}`, base `{base}` (weights {weights}), {' / '.join(SCORES.values())}:"
+        lines = [title, ""]
+        lines += [
+            _line(["annotated", "seeds", *NAMES.values(), "gate"]),
+            _line(["---"] * (len(NAMES) + 3)),
+        ]
         for wanted, by_method in shots.items():
             verdicts = [row["verdict"] for row in by_method["kept"].values()]
             gate = ", ".join(f"{verdicts.count(v)} {v}" for v in dict.fromkeys(verdicts))
             cells = [
                 " / ".join(cell(by_method, method, score) for score in SCORES) for method in METHODS
             ]
-            lines.append(_line([str(wanted), *cells, gate]))
+            lines.append(_line([str(wanted), str(len(verdicts)), *cells, gate]))
         parts.append("\n".join(lines))
     return "\n\n".join(parts) + "\n"
 
@@ -132,7 +134,10 @@ def _panel(panel: Axes, shots: dict[Shots, dict[str, dict[int, Row]]], score: st
             is_first = here[0] == 0
             options["label"] = NAMES[method] if is_first else None
             if method == "base":
-                panel.plot(x, found[here, 0], ls="--", color=COLORS[method], label=options["label"])
+                low, high = x - 0.35, x + 0.35
+                panel.hlines(
+                    found[here, 0], low, high, color=COLORS[method], label=options["label"]
+                )
             else:
                 spread = np.nan_to_num(found[here, 1])
                 panel.errorbar(x, found[here, 0], yerr=spread, marker="o", **options)
