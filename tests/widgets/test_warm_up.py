@@ -1,9 +1,13 @@
 """What is loaded in advance lets the window go on."""
 
+import gc
 import subprocess
 import sys
+import weakref
 
 import pytest
+
+from napari_dinocell.widgets.warm_up import without_garbage_collection
 
 CODE = """
 import threading, time
@@ -33,3 +37,44 @@ def test_large_libraries_are_loaded_beside_the_thread_of_the_window():
     assert done.returncode == 0, done.stderr
     # The import of torch alone would stop it for 160 ms.
     assert float(done.stdout) < 0.05
+
+
+class Ring:
+    """Garbage that only the collector finds."""
+
+    def __init__(self):
+        self.me = self
+
+
+def test_what_is_loaded_counts_as_old_at_once_and_is_garbage_as_ever():
+    gc.collect()
+    n_old = len(gc.get_objects(generation=2))
+    with without_garbage_collection():
+        assert not gc.isenabled()
+        loaded = [[i] for i in range(n_old)]
+        ring = weakref.ref(Ring())
+    assert gc.isenabled()
+    assert gc.get_freeze_count() == 0
+    assert ring() is not None
+    assert len(gc.get_objects(generation=2)) >= n_old + len(loaded)
+    passes = []
+
+    def see(phase, info):
+        passes.append(info["generation"])
+
+    gc.callbacks.append(see)
+    try:
+        more = [[i] for i in range(5000)]
+    finally:
+        gc.callbacks.remove(see)
+    assert more
+    assert passes
+    assert 2 not in passes
+    gc.collect()
+    assert ring() is None
+
+
+def test_an_error_while_loading_leaves_the_collector_on():
+    with pytest.raises(OSError, match="no file"), without_garbage_collection():
+        raise OSError("no file")
+    assert gc.isenabled()

@@ -19,7 +19,11 @@ from napari_dinocell.widgets.parts import LayerPart
 from napari_dinocell.widgets.planes import plane_view
 from napari_dinocell.widgets.preferences import preferences
 from napari_dinocell.widgets.timing import count_tiles, recall, remember
-from napari_dinocell.widgets.warm_up import load_libraries, prepare_labels
+from napari_dinocell.widgets.warm_up import (
+    load_libraries,
+    prepare_labels,
+    without_garbage_collection,
+)
 
 if TYPE_CHECKING:
     # Importing these takes a second or two: they are loaded by the first job, not by the window.
@@ -115,6 +119,9 @@ class Engine:
         """Models, devices, and the name of the model that suits the fastest device."""
         prepare_labels()
         load_libraries()
+        with without_garbage_collection():
+            for module in ("segmenter", "measure", "corrections", "model.manage"):
+                _core(module)
         device = _core("device")
         cards = [card for _, _, card in _core("model.manage").installed()]
         cards += [segmenter.card for segmenter in self.extra.values()]
@@ -128,23 +135,26 @@ class Engine:
         """Load a model, unless it is there, and measure its speed."""
         key, stamp = (name, device), _stamp(name)
         if key not in self._loaded or self._loaded[key][2] != stamp:
-            if name in self.extra:
-                segmenter = self.extra[name]
-            else:
-                leave_a_core_to_the_window()
-                segmenter = napari_dinocell.Segmenter.from_pretrained(name, device)
+            with without_garbage_collection():
+                segmenter = self._segmenter(name, device)
+                _core("instances").warm_up()
+                _core("precedence").warm_up()
             kind = segmenter.device.type
             note = (
                 "⚠ No GPU was found: the CPU is used." if device == "auto" and kind == "cpu" else ""
             )
             where = str(segmenter.device)
             pace = recall(name, where) or _seconds_per_tile(segmenter)
-            _core("instances").warm_up()
-            _core("precedence").warm_up()
             ready = Ready(_choice(segmenter.card), where, pace, note)
             # One model at a time: on a GPU a second one would take memory from the first.
             self._loaded = {key: (segmenter, ready, stamp)}
         return self._loaded[key][1]
+
+    def _segmenter(self, name: str, device: str) -> Segmenter:
+        if name in self.extra:
+            return self.extra[name]
+        leave_a_core_to_the_window()
+        return napari_dinocell.Segmenter.from_pretrained(name, device)
 
     def ready(self, name: str, device: str) -> Steps:
         """Steps that load a model; give a `Ready`."""

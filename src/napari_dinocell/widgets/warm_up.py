@@ -3,16 +3,19 @@
 from __future__ import annotations
 
 import ctypes
+import gc
 import logging
 import os
 import sys
+from collections.abc import Iterator
+from contextlib import contextmanager
 from importlib import import_module
 from importlib.util import find_spec
 from pathlib import Path
 
 import numpy as np
 
-__all__ = ["load_libraries", "prepare_labels"]
+__all__ = ["load_libraries", "prepare_labels", "without_garbage_collection"]
 
 log = logging.getLogger(__name__)
 
@@ -41,6 +44,27 @@ def load_libraries() -> None:
             path = Path(spec.origin).parent / f"{file}{ending}"
             if path.exists() and not dlopen(os.fsencode(path), os.RTLD_NOW | mode):
                 log.debug("%s is left to the import.", path)
+
+
+@contextmanager
+def without_garbage_collection() -> Iterator[None]:
+    """Import or load here what lives as long as the program.
+
+    Python's collector would soon look through all of it: a million objects, for which every thread
+    stands still a third of a second. What is there at the end is taken for old, which it is, and
+    looked through when much more has come.
+    """
+    was_enabled = gc.isenabled()
+    gc.disable()
+    try:
+        yield
+    finally:
+        if not gc.get_freeze_count():
+            # Both together move all objects to the oldest generation without looking at them.
+            gc.freeze()
+            gc.unfreeze()
+        if was_enabled:
+            gc.enable()
 
 
 def prepare_labels() -> None:
