@@ -71,7 +71,13 @@ SAME = {
 def test_the_same_cells_whatever_holds_the_pixels(segment, kind):
     data = SAME[kind]()
     before = np.array(data)
-    result = segment(Image(data, contrast_limits=(0, 1)))
+    try:
+        layer = Image(data, contrast_limits=(0, 1))
+    except TypeError as error:
+        if kind != "6 big-endian floats":
+            raise
+        pytest.skip(f"This napari cannot show such an image: {error}")
+    result = segment(layer)
     assert result.labels.shape == PLANE.shape
     assert count(result.labels) == N
     # The rim of a cell may move by a pixel where rounding to 8 bits or half floats moved it.
