@@ -6,6 +6,7 @@ N processes; a layer is gathered for the time that it computes. The arithmetic i
 run goes on with another number of processes, in parts or not.
 """
 
+import warnings
 from collections.abc import Mapping
 from typing import Any, Literal
 
@@ -44,6 +45,8 @@ def shard(network: SelfSupervisedNetwork, device: torch.device, size: int) -> No
             f"torch {torch.__version__} cannot share a network among processes; install torch 2.6 "
             "or newer, or set shard=never."
         ) from error
+    # It warns at each step that tokens are views of one tensor. Nothing changes them in place.
+    warnings.filterwarnings("ignore", message="FSDP2-wrapped module .* returned a view tensor")
     mesh = init_device_mesh(device.type, (size,))
     backbone = network.backbone
     for block in backbone.blocks:
