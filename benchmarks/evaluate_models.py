@@ -60,10 +60,10 @@ def as_table(results: Sequence[dict[str, Any]], title: str) -> Table:
     table.add_column("s/image", justify="right")
     for set_name in dict.fromkeys(row["set"] for row in results):
         table.add_section()
-        for row in (row for row in results if row["set"] == set_name):
+        for number, row in enumerate([row for row in results if row["set"] == set_name]):
             low, high = row["intervals"]["ap50"]
             table.add_row(
-                set_name,
+                "" if number else set_name,
                 row["method"],
                 row["diameter"],
                 *(str(row[name]) for name in ("n_images", "n_true", "n_pred")),
@@ -71,7 +71,6 @@ def as_table(results: Sequence[dict[str, Any]], title: str) -> Table:
                 "" if low is None else f"{low:.3f}-{high:.3f}",
                 f"{row['seconds_per_image']:.2f}",
             )
-            set_name = ""
     return table
 
 
