@@ -11,7 +11,7 @@ from dataclasses import dataclass
 import numpy as np
 
 from napari_dinocell.core.adapt import Example, Limits, Recipe
-from napari_dinocell.core.adapt.adaptation import _Clock, _decide, _gather
+from napari_dinocell.core.adapt.adaptation import Clock, decide, gather
 from napari_dinocell.core.adapt.crossfit import crossfit
 from napari_dinocell.core.adapt.evidence import Evidence
 from napari_dinocell.core.adapt.fit import decode, with_decoder
@@ -75,7 +75,7 @@ def try_all(
     """
     at = Thresholds(card.peak, card.fill, card.min_area, card.min_prominence)
     begun = time.perf_counter()
-    evidence, notes = _gather(base, card, examples, limits, _Clock(limits, None), None)
+    evidence, notes = gather(base, card, examples, limits, Clock(limits, None), None)
     report = Report(card.name, at, at, notes=notes)
     report.n_cells = sum(unit.is_cell for unit in evidence.units)
     report.seconds["features"] = time.perf_counter() - begun
@@ -84,7 +84,7 @@ def try_all(
     trained = crossfit(base, evidence, parts, recipe, seconds=limits.training_seconds)
     report.folds, report.final = trained.folds, trained.final
     report.seconds["training"] = time.perf_counter() - begun
-    kept = _decide(base, card, evidence, trained, report)
+    kept = decide(base, card, evidence, trained, report)
     if report.verdict == "unverified":
         kept, report.after = base, at
     lift, adapted_at = card.target.lift, report.after

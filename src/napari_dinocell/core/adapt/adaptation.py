@@ -133,8 +133,8 @@ def adapt(
     recipe, limits = recipe or Recipe(), limits or Limits()
     network, card = _loaded(base, device)
     warm_up()
-    clock = _Clock(limits, progress)
-    evidence, notes = _gather(network, card, examples, limits, clock, cancel)
+    clock = Clock(limits, progress)
+    evidence, notes = gather(network, card, examples, limits, clock, cancel)
     at = Thresholds(card.peak, card.fill, card.min_area, card.min_prominence)
     report = Report(card.name, at, at, notes=notes)
     report.n_cells = sum(unit.is_cell for unit in evidence.units)
@@ -157,12 +157,12 @@ def adapt(
     report.folds, report.final = trained.folds, trained.final
     report.is_cancelled = trained.is_cancelled
     clock.begin("tuning")
-    result = _decide(network, card, evidence, trained, report)
+    result = decide(network, card, evidence, trained, report)
     report.seconds = clock.close()
     return Adapted(result, adapted_card(network, card, report), report)
 
 
-def _decide(
+def decide(
     network: DINOCell, card: ModelCard, evidence: Evidence, trained: Trained, report: Report
 ) -> DINOCell:
     """Tune thresholds, compare on held-out annotation, and return the network that is kept."""
@@ -194,12 +194,12 @@ def _loaded(
     return load_model(base, device=where)
 
 
-def _gather(
+def gather(
     network: DINOCell,
     card: ModelCard,
     examples: Sequence[Example],
     limits: Limits,
-    clock: _Clock,
+    clock: Clock,
     cancel: Cancel | None,
 ) -> tuple[Evidence, list[str]]:
     """Read the annotation and compute features around it."""
@@ -240,7 +240,7 @@ def _gather(
     return evidence, notes
 
 
-class _Clock:
+class Clock:
     """Measures the parts and tells the caller how far they are."""
 
     def __init__(self, limits: Limits, watch: Watch | None) -> None:
