@@ -91,7 +91,7 @@ def test_a_ring_counts_where_the_base_makes_the_labeled_cell_too_large():
     rim = (large > 0) & (small == 0) & (found.ring)
     assert rim.sum() > 100
     assert (found.weight[rim] > 0).all()
-    assert not found.pull.any(), "a corrected cell is not pulled to its old shape"
+    assert not (found.pull > 0).any(), "a corrected cell is not pulled to its old shape"
 
 
 def test_touching_labels_keep_a_valley():
@@ -108,11 +108,20 @@ def test_touching_labels_keep_a_valley():
 def test_confident_unlabeled_cells_are_pulled_and_others_are_not(three):
     labeled = np.where(three == 1, 1, 0).astype(np.int32)
     found = supervise(known_of(labeled), base_of(three), use(1), use())
-    assert found.pull[three == 3].all()
-    assert not found.pull[three == 0].any()
+    assert (found.pull[three == 3] == 1).all()
+    assert not (found.pull[three == 0] > 0).any()
     doubtful = {"intercept": -9.0, "height": 0.0, "prominence": 0.0, "mean": 0.0}
     found = supervise(known_of(labeled), base_of(three, doubtful), use(1), use())
-    assert not found.pull.any()
+    assert not (found.pull > 0).any()
+
+
+def test_what_is_neither_annotated_nor_a_confident_cell_is_held_down(three):
+    labeled = np.where(three == 1, 1, 0).astype(np.int32)
+    found = supervise(known_of(labeled), base_of(np.where(three == 3, 0, three)), use(1), use())
+    annotated = (labeled > 0) | found.ring
+    assert (found.pull[(three == 3) & ~annotated] == -1).all(), "overlooked by the base"
+    assert (found.pull[(three == 0) & ~annotated] == -1).all(), "background of the base"
+    assert not found.pull[annotated].any()
 
 
 def test_deleted_cells_are_background_and_are_not_pulled_even_when_held_out(three):
@@ -147,18 +156,32 @@ def test_the_loss_has_its_closed_form():
         weight=maps(1.0, 0.5, 0.0, 0.0),
         base=maps(0.0, 0.0, 0.4, 0.7),
         pull=maps(0.0, 0.0, 1.0, 1.0),
-        factor=2.0,
+        up=2.0,
+        down=3.0,
     )
     known = (0.5**2 + 0.5 * 0.2**2) / 1.5
     assert loss.item() == pytest.approx(known + 2 * (0.6**2) / 2)
+    loss = partial_loss(
+        predicted,
+        target=maps(1.0, 0.0, 0.0, 0.0),
+        weight=maps(1.0, 0.5, 0.0, 0.0),
+        base=maps(0.0, 0.0, 0.4, 0.7),
+        pull=maps(0.0, 0.0, -1.0, 1.0),
+        up=2.0,
+        down=3.0,
+    )
+    assert loss.item() == pytest.approx(known + 2 * 0.6**2 + 3 * 0.5**2)
 
 
-def test_unknown_pixels_have_no_gradient_and_the_pull_is_one_sided():
-    predicted = maps(0.5, 0.9, 0.3).requires_grad_()
-    zero = maps(0.0, 0.0, 0.0)
-    pull = maps(0.0, 1.0, 1.0)
-    partial_loss(predicted, zero, zero, maps(0.8, 0.8, 0.8), pull, 1.0).backward()
+def test_unknown_pixels_have_no_gradient_and_each_pull_is_one_sided():
+    predicted = maps(0.5, 0.9, 0.3, 0.9, 0.3).requires_grad_()
+    zero = maps(0.0, 0.0, 0.0, 0.0, 0.0)
+    pull = maps(0.0, 1.0, 1.0, -1.0, -1.0)
+    base = maps(0.8, 0.8, 0.8, 0.8, 0.8)
+    partial_loss(predicted, zero, zero, base, pull, 1.0, 1.0).backward()
     gradient = predicted.grad.flatten()
     assert gradient[0] == 0, "unknown"
-    assert gradient[1] == 0, "above the base: may rise"
-    assert gradient[2] < 0, "below the base: is pulled up"
+    assert gradient[1] == 0, "a confident cell that rises"
+    assert gradient[2] < 0, "a confident cell that fades is pulled up"
+    assert gradient[3] > 0, "anything else that rises is pulled down"
+    assert gradient[4] == 0, "anything else may fade"

@@ -45,7 +45,9 @@ class Recipe(BaseModel):
     batch: int = Field(default=2, ge=1)
     """Patches per step."""
     pull: float = Field(default=1.0, ge=0)
-    """Weight of the one-sided pull that keeps unlabeled cells."""
+    """Weight of the one-sided pull that lets no unlabeled cell fade."""
+    calm: float = Field(default=0.5, ge=0)
+    """Weight of the one-sided pull that lets nothing else rise."""
     seed: int = 0
 
 
@@ -131,7 +133,7 @@ def fit(
     Pseudo-code, per batch of patches, each in a random dihedral view::
 
         map = decoder(cached features, image)                 # BN statistics are frozen
-        loss = partial_loss(map, target, weight, base, pull)
+        loss = partial_loss(map, target, weight, base, pull, recipe.pull, recipe.calm)
         AdamW; average <- 0.9 * average + 0.1 * weights       # momentum grows from 0
 
     The rate is constant after 5 steps, so that n steps of one training are comparable with n steps
@@ -174,7 +176,7 @@ def fit(
             break
         for group in optimizer.param_groups:
             group["lr"] = recipe.learning_rate * min(1.0, step / _WARMUP)
-        loss = _loss(trial, collate(chosen, device), recipe.pull)
+        loss = _loss(trial, collate(chosen, device), recipe)
         optimizer.zero_grad(set_to_none=True)
         loss.backward()  # type: ignore[no-untyped-call]
         optimizer.step()
@@ -246,11 +248,9 @@ def _stream(training: Sequence[Sample], recipe: Recipe) -> Iterator[list[tuple[S
         yield from draw(training, recipe.batch, rng)
 
 
-def _loss(network: DINOCell, batch: Batch, pull: float) -> torch.Tensor:
-    target, weight, base, where = batch.targets
-    return partial_loss(
-        network.decode(batch.features, batch.image), target, weight, base, where, pull
-    )
+def _loss(network: DINOCell, batch: Batch, recipe: Recipe) -> torch.Tensor:
+    predicted = network.decode(batch.features, batch.image)
+    return partial_loss(predicted, *batch.targets, recipe.pull, recipe.calm)
 
 
 @torch.no_grad()

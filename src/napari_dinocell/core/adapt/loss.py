@@ -121,7 +121,7 @@ class Supervision:
     target, weight : (Y, X) float32 arrays
         Where the weight is 0, nobody knows.
     pull : (Y, X) float32 array
-        1 where the map should not fall below the base's.
+        1 where the map should not fall below the base's, -1 where it should not rise above it.
     ring : (Y, X) bool array
         Background around the cells in use.
     """
@@ -155,8 +155,12 @@ def supervise(known: Known, base: BaseMap, use_cells: Mask, use_empty: Mask) -> 
         empty place in use             target 0, weight 1
         within 2 px of two cells       target 0, weight 1                           (valley)
         within the ring of a cell      target 0, weight 1 falling to 0.25 outwards  (ring)
-        confident cell of the base     pulled up to the base's map, never down      (pull)
-        all else                       nothing
+        confident cell of the base     pulled up to the base's map, never down      (pull 1)
+        annotation that is not in use  nothing
+        all else                       pulled down to the base's map, never up      (pull -1)
+
+    Without the pull down, cells alone would never say what is no cell, and an adapted map rises
+    everywhere. It is so weak that a cell which the base overlooked may rise.
 
     The ring does not count where the base sees foreground that belongs to something else: pixels
     above fill whose basin has its maximum outside of all annotation. Foreground that climbs into
@@ -176,7 +180,9 @@ def supervise(known: Known, base: BaseMap, use_cells: Mask, use_empty: Mask) -> 
     weight[~known.inside] = 0.0
     pulled = np.zeros(len(base.tree.heights), bool)
     pulled[base.cut.ids] = base.confident & ~_judged(base, ~free & known.inside)
-    pull = pulled[base.cut.labels] & free & (weight == 0)
+    unknown = free & (weight == 0)
+    pull = np.where(pulled[base.cut.labels] & unknown, 1.0, 0.0)
+    pull[unknown & (pull == 0)] = -1.0
     return Supervision(
         target=np.where(used, known.distance, 0).astype(np.float32),
         weight=weight.astype(np.float32),
@@ -186,31 +192,40 @@ def supervise(known: Known, base: BaseMap, use_cells: Mask, use_empty: Mask) -> 
 
 
 def partial_loss(
-    predicted: Tensor, target: Tensor, weight: Tensor, base: Tensor, pull: Tensor, factor: float
+    predicted: Tensor,
+    target: Tensor,
+    weight: Tensor,
+    base: Tensor,
+    pull: Tensor,
+    up: float,
+    down: float,
 ) -> Tensor:
     """Loss of maps of which only some pixels are known.
 
     Pseudo-code::
 
         known = sum(weight * (predicted - target)^2) / sum(weight)
-        faded = sum(pull * max(0, base - predicted)^2) / sum(pull)
-        loss = known + factor * faded
+        faded = sum((pull > 0) * max(0, base - predicted)^2) / sum(pull > 0)
+        risen = sum((pull < 0) * max(0, predicted - base)^2) / sum(pull < 0)
+        loss = known + up * faded + down * risen
 
     Parameters
     ----------
     predicted, target, weight, base, pull : (B, 1, Y, X) float tensors
         Maps in [0, 1]; see `Supervision`.
-    factor : float
-        Weight of the one-sided pull.
+    up, down : float
+        Weights of the two one-sided pulls.
 
     Returns
     -------
     scalar tensor
-        0 where nothing is known and nothing fades.
+        0 where nothing is known, fades or rises.
     """
     known = (weight * (predicted - target).square()).sum() / weight.sum().clamp(min=1.0)
-    faded = (pull * (base - predicted).clamp(min=0).square()).sum() / pull.sum().clamp(min=1.0)
-    return known + factor * faded
+    keep, still = (pull > 0).to(predicted.dtype), (pull < 0).to(predicted.dtype)
+    faded = (keep * (base - predicted).clamp(min=0).square()).sum() / keep.sum().clamp(min=1.0)
+    risen = (still * (predicted - base).clamp(min=0).square()).sum() / still.sum().clamp(min=1.0)
+    return known + up * faded + down * risen
 
 
 def _ring(labels: LabelArray, diameters: npt.NDArray[np.float64]) -> tuple[Mask, MapArray]:
