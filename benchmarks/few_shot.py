@@ -175,7 +175,9 @@ def run(options: argparse.Namespace) -> int:
                         print(f"{set_name}, {wanted}: {error}", flush=True)
                         continue
                     limits = Limits(options.feature_seconds, options.training_seconds)
-                    outcome = try_all(network, card, examples, Recipe(seed=seed), limits)
+                    outcome = try_all(
+                        network, card, examples, Recipe(seed=seed, calm=options.calm), limits
+                    )
                     rows = list(measure(judge, outcome, baseline, identity))
                     with open(rows_path, "a", encoding="utf-8") as file:
                         file.write("".join(json.dumps(row) + "\n" for row in rows))
@@ -210,6 +212,7 @@ def open_output(options: argparse.Namespace) -> Path:
         "apart": options.apart,
         "feature_seconds": options.feature_seconds,
         "training_seconds": options.training_seconds,
+        "calm": options.calm,
         "threads": torch.get_num_threads(),
     }
     options.out.mkdir(parents=True, exist_ok=True)
@@ -249,6 +252,7 @@ def options_of(arguments: list[str] | None = None) -> argparse.Namespace:
     )
     parser.add_argument("--feature-seconds", type=float, default=Limits().feature_seconds)
     parser.add_argument("--training-seconds", type=float, default=Limits().training_seconds)
+    parser.add_argument("--calm", type=float, default=Recipe().calm, help="see core.adapt.Recipe")
     parser.add_argument("--out", type=Path, default=Path("runs/few_shot"))
     parser.add_argument("--device", default="cpu")
     return parser.parse_args(arguments)

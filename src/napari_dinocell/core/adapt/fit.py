@@ -250,7 +250,8 @@ def _stream(training: Sequence[Sample], recipe: Recipe) -> Iterator[list[tuple[S
 
 def _loss(network: DINOCell, batch: Batch, recipe: Recipe) -> torch.Tensor:
     predicted = network.decode(batch.features, batch.image)
-    return partial_loss(predicted, *batch.targets, recipe.pull, recipe.calm)
+    target, weight, base, pull = batch.targets
+    return partial_loss(predicted, target, weight, base, pull, recipe.pull, recipe.calm)
 
 
 @torch.no_grad()
