@@ -70,6 +70,9 @@ class Case:
         return group_basins(self.tree.heights, *self.tree.edges, *levels)[0]
 
 
+_PLAIN_FILL = 0.14  # the highest that is tried on maps without a lift
+
+
 @dataclass(frozen=True)
 class ThresholdGrid:
     """Values that are tried."""
@@ -88,11 +91,17 @@ class ThresholdGrid:
         lift : float
             Value of the target at the rim of a cell, as in `distance_map`; 0 for EDT/max.
         largest_radius : float
-            Cells up to this radius (px) keep their rim in a perfect map: it bounds fill.
+            Cells up to this radius (px) keep their rim in a perfect lifted map: it bounds fill.
+
+        Notes
+        -----
+        A plain target is near 0 at the rim, where a prediction is never exact: a fill that keeps
+        every rim takes in the noise around the cells. So there fill may go up to 0.14, past the
+        0.09 of SAMCell (VandeLoo et al. 2025), and large cells may lose their rim.
         """
         # A disc of radius r has pixels up to r + 1 away from its edge.
-        highest = lift_threshold(1 / (largest_radius + 2), lift)
-        lowest = max(FLOOR, 0.3 * highest)
+        kept = lift_threshold(1 / (largest_radius + 2), lift)
+        lowest, highest = max(FLOOR, 0.3 * kept), kept if lift > 0 else _PLAIN_FILL
         peaks = (lift_threshold(float(t), lift) for t in np.linspace(0.15, 0.8, 14))
         return cls(
             peak=tuple(round(peak, 4) for peak in peaks),
