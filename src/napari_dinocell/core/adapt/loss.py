@@ -165,7 +165,7 @@ def supervise(known: Known, base: BaseMap, use_cells: Mask, use_empty: Mask) -> 
     The ring does not count where the base sees foreground that belongs to something else: pixels
     above fill whose basin has its maximum outside of all annotation. Foreground that climbs into
     the labeled cell is the base's idea of that same cell, and the user has corrected its outline.
-    A cell of the base that was annotated by more than a tenth, or whose marker was, is not pulled.
+    A cell of the base that was annotated by more than a tenth, or whose marker was, is not pulled up.
     """
     use_cells, use_empty = use_cells.copy(), use_empty.copy()
     use_cells[0] = use_empty[0] = False

@@ -18,6 +18,7 @@ from napari_dinocell.core.metrics import ImageScore, pool, score_table
 from napari_dinocell.core.overlaps import OverlapTable, overlap_table
 
 LabelArray = npt.NDArray[np.int32]
+_PLAIN_FILL = 0.14  # the highest fill that is tried on maps without a lift
 
 
 @dataclass(frozen=True)
@@ -68,9 +69,6 @@ class Case:
         """Cell of each basin, 0 for none, before small ones are dropped."""
         levels = int(at.peak * LEVELS), int(at.fill * LEVELS), at.min_prominence * LEVELS
         return group_basins(self.tree.heights, *self.tree.edges, *levels)[0]
-
-
-_PLAIN_FILL = 0.14  # the highest that is tried on maps without a lift
 
 
 @dataclass(frozen=True)
