@@ -40,6 +40,8 @@ _LEAST_PART = 0.02  # of a cell: smaller parts beside a line are nicks, not halv
 
 Plane = npt.NDArray[np.integer]
 Mask = npt.NDArray[np.bool_]
+Indices = npt.NDArray[np.intp]
+Box = tuple[slice, slice]
 Path = Sequence[tuple[float, float]]
 
 
@@ -90,15 +92,17 @@ def cells_under(path: Path, preview: Plane, corrected: Plane) -> Cells:
 
 def accept(cells: Cells, preview: Plane, corrected: Plane, next_id: int) -> Edit:
     """Verify cells of the preview as they are, with the ids `next_id`, `next_id` + 1, ..."""
-    values = np.zeros(preview.shape, np.int64)
-    for number, cell in enumerate(cells.preview):
-        values[preview == cell] = next_id + number
-    return _edit(values, corrected)
+    y, x = np.nonzero(np.isin(preview, cells.preview))
+    order = np.argsort(cells.preview)
+    names = next_id + order
+    values = names[np.searchsorted(np.array(cells.preview)[order], preview[y, x])]
+    return _edit(y, x, values, corrected)
 
 
 def reject(cells: Cells, preview: Plane, corrected: Plane) -> Edit:
     """Say of cells that there are none; no threshold brings them back."""
-    return _edit(np.where(_mask(cells, preview, corrected), REJECTED, 0), corrected)
+    y, x = np.nonzero(_mask(cells, preview, corrected))
+    return _edit(y, x, np.full(len(y), REJECTED), corrected)
 
 
 def merge(cells: Cells, preview: Plane, corrected: Plane, next_id: int) -> Edit:
@@ -112,11 +116,14 @@ def merge(cells: Cells, preview: Plane, corrected: Plane, next_id: int) -> Edit:
     if len(cells) < 2:
         raise ValueError("Merging needs two cells: draw from one into the other.")
     mask = _mask(cells, preview, corrected)
-    free = mask | ((preview == 0) & (corrected < FIRST_VERIFIED))
+    box = _box_of(mask, _LARGEST_GAP)
+    mask = mask[box]
+    free = mask | ((preview[box] == 0) & (corrected[box] < FIRST_VERIFIED))
     for radius in range(_LARGEST_GAP + 1):
         whole = _closed(mask, radius) & free if radius else mask
         if components(whole, connectivity=2, return_num=True)[1] == 1:
-            return _edit(np.where(whole, next_id, 0), corrected)
+            y, x = np.nonzero(whole)
+            return _edit(*_outside(box, y, x), np.full(len(y), next_id), corrected)
     raise ValueError("These cells do not touch; draw the part between them first.")
 
 
@@ -147,28 +154,27 @@ def split(
         If the line does not cross a cell from edge to edge.
     """
     y, x = _pixels(path, preview.shape)
-    best: tuple[Mask, Plane] | None = None
+    on_line = np.zeros(preview.shape, bool)
+    on_line[y, x] = True
+    best: tuple[Box, Mask, Plane] | None = None
     for cells in _each(cells_under(path, preview, corrected)):
         mask = _mask(cells, preview, corrected)
-        sides = mask.copy()
-        sides[y, x] = False
+        box = _box_of(mask)
+        mask = mask[box]
         # The line is connected over corners, so the sides must not be.
-        parts, n = components(sides, connectivity=1, return_num=True)
+        parts, n = components(mask & ~on_line[box], connectivity=1, return_num=True)
         sizes = np.bincount(parts.ravel(), minlength=n + 1)
         small = np.flatnonzero(sizes < max(2.0, _LEAST_PART * mask.sum()))
         parts[np.isin(parts, small)] = 0
-        if len(np.unique(parts)) > 2 and (best is None or mask.sum() > best[0].sum()):
-            best = mask, parts
+        if len(np.unique(parts)) > 2 and (best is None or mask.sum() > best[1].sum()):
+            best = box, mask, parts
     if best is None:
         raise ValueError("The line crosses no cell from edge to edge; draw it right across one.")
-    mask, parts = best
-    rows, columns = (slice(int(i.min()), int(i.max()) + 1) for i in np.nonzero(mask))
-    box = rows, columns
-    halves = watershed(-distance[box].astype(np.float32), parts[box], mask=mask[box])
-    values = np.zeros(preview.shape, np.int64)
-    for number, part in enumerate(np.unique(halves[halves > 0])):
-        values[box][halves == part] = next_id + number
-    return _edit(values, corrected)
+    box, mask, parts = best
+    halves = watershed(-distance[box].astype(np.float32), parts, mask=mask)
+    y, x = np.nonzero(halves)
+    numbers = np.unique(halves[y, x], return_inverse=True)[1]
+    return _edit(*_outside(box, y, x), next_id + numbers, corrected)
 
 
 def painted(before: Plane, after: Plane, corrected: Plane, next_id: int) -> Edit:
@@ -185,10 +191,11 @@ def painted(before: Plane, after: Plane, corrected: Plane, next_id: int) -> Edit
     """
     changed = before != after
     touched = np.union1d(before[changed], after[changed])
-    values = np.where(changed & (after == 0), REJECTED, 0).astype(np.int64)
-    for number, cell in enumerate(touched[touched > 0]):
-        values[after == cell] = next_id + number
-    return _edit(values, corrected)
+    touched = touched[touched > 0]
+    y, x = np.nonzero((changed & (after == 0)) | np.isin(after, touched))
+    shown = after[y, x]
+    values = np.where(shown > 0, next_id + np.searchsorted(touched, shown), REJECTED)
+    return _edit(y, x, values, corrected)
 
 
 def combine(preview: Plane, corrected: Plane) -> npt.NDArray[np.int32]:
@@ -220,10 +227,25 @@ def _mask(cells: Cells, preview: Plane, corrected: Plane) -> Mask:
     return mask
 
 
-def _edit(values: Plane, corrected: Plane) -> Edit:
+def _edit(y: Indices, x: Indices, values: npt.NDArray[np.integer], corrected: Plane) -> Edit:
     """Those pixels that get another value than they have."""
-    y, x = np.nonzero((values > 0) & (values != corrected))
-    return Edit(y, x, values[y, x].astype(np.int64))
+    is_new = values != corrected[y, x]
+    return Edit(y[is_new], x[is_new], values[is_new].astype(np.int64))
+
+
+def _box_of(mask: Mask, margin: int = 0) -> Box:
+    """Rows and columns around a mask: a cell is small, and a plane may be large."""
+    box = []
+    for axis in (1, 0):
+        at = np.flatnonzero(mask.any(axis))
+        low, high = (int(at[0]), int(at[-1])) if len(at) else (0, -1)
+        box.append(slice(max(0, low - margin), high + 1 + margin))
+    return box[0], box[1]
+
+
+def _outside(box: Box, y: Indices, x: Indices) -> tuple[Indices, Indices]:
+    """Pixels of a box as pixels of the plane."""
+    return y + box[0].start, x + box[1].start
 
 
 def _pixels(path: Path, shape: tuple[int, ...]) -> tuple[npt.NDArray[np.intp], ...]:

@@ -207,6 +207,8 @@ class Corrector(QObject):
         self._later.start()
 
     def _follow(self) -> None:
+        # An edit of ours tells of itself, too: once is enough.
+        self._later.stop()
         self.preview.redraw()
         if self.layer is not None:
             self.edited.emit(self.layer)

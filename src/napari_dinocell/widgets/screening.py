@@ -78,7 +78,8 @@ def screen(
 def verified_areas(corrected: Plane) -> npt.NDArray[np.int64]:
     """Areas (px) of the cells that a person has corrected or accepted."""
     first = import_module("napari_dinocell.core.corrections").FIRST_VERIFIED
-    areas = np.bincount(np.ravel(corrected, order="K"))[first:]
+    # Corrections are few pixels of a plane, and counting takes a copy of what it counts.
+    areas = np.bincount(corrected[corrected >= first])
     return areas[areas > 0]
 
 
