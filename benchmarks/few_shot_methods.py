@@ -18,7 +18,7 @@ from napari_dinocell.core.adapt.fit import decode, with_decoder
 from napari_dinocell.core.adapt.folds import held_out
 from napari_dinocell.core.adapt.prototypes import fit_prototypes
 from napari_dinocell.core.adapt.report import Report
-from napari_dinocell.core.adapt.score import tune
+from napari_dinocell.core.adapt.tuning import tune
 from napari_dinocell.core.model.card import ModelCard
 from napari_dinocell.core.model.network import DINOCell
 from napari_dinocell.core.prediction import Thresholds
@@ -89,7 +89,7 @@ def try_all(
         kept, report.after = base, at
     lift, adapted_at = card.target.lift, report.after
     if report.verdict != "better":
-        judged = [one for part, maps in trained.maps for one in evidence.judge(part, maps)]
+        judged = evidence.judge(trained.maps)
         adapted_at, _ = tune(judged, at, lift=lift, is_complete=evidence.is_complete)
     return Outcome(
         {
@@ -112,5 +112,5 @@ def _tuned(
     order = np.random.default_rng(seed).permutation(len(evidence.patches))
     looked_at = set(order[:MOST_PATCHES].tolist())
     units = frozenset(unit for unit in evidence.units if evidence.home[unit] in looked_at)
-    judged = evidence.judge(units, decode(base, evidence.patches_of(units)))
+    judged = evidence.judge([(units, decode(base, evidence.patches_of(units)))])
     return tune(judged, at, lift=lift, is_complete=evidence.is_complete)[0]

@@ -32,6 +32,11 @@ def test_of_many_cells_a_quarter_is_held_out(n_cells, n_held):
     assert sum(not u.is_cell for u in part) == 2
 
 
+def test_of_very_many_only_some_are_held_out_and_looked_at_again_and_again():
+    (part,) = held_out(units(1000, 2000), 0)
+    assert sum(u.is_cell for u in part) == sum(not u.is_cell for u in part) == 64
+
+
 def test_the_choice_is_a_function_of_the_seed():
     assert held_out(units(20), 3) == held_out(units(20), 3)
     assert held_out(units(20), 3) != held_out(units(20), 4)

@@ -14,10 +14,10 @@ from napari_dinocell.core.adapt.crossfit import Trained, crossfit
 from napari_dinocell.core.adapt.evidence import Evidence
 from napari_dinocell.core.adapt.examples import Example, annotate
 from napari_dinocell.core.adapt.features import N_VIEWS, cache_features, read_windows
-from napari_dinocell.core.adapt.fit import Curve, Recipe, decode, with_decoder
+from napari_dinocell.core.adapt.fit import Curve, Recipe, with_decoder
 from napari_dinocell.core.adapt.folds import held_out
 from napari_dinocell.core.adapt.report import Report, Scores, verdict_of
-from napari_dinocell.core.adapt.score import tally, tune
+from napari_dinocell.core.adapt.tuning import tune
 from napari_dinocell.core.adapt.windows import units_of
 from napari_dinocell.core.device import resolve_device
 from napari_dinocell.core.inference import Cancel
@@ -167,20 +167,15 @@ def decide(
 ) -> DINOCell:
     """Tune thresholds, compare on held-out annotation, and return the network that is kept."""
     lift, at, is_complete = card.target.lift, report.before, evidence.is_complete
-    judged = [one for part, maps in trained.maps for one in evidence.judge(part, maps)]
+    judged = evidence.judge(trained.maps)
     report.after, adapted = tune(judged, at, lift=lift, is_complete=is_complete)
     if trained.is_verified:
-        by_base = [
-            one
-            for part, _ in trained.maps
-            for one in evidence.judge(part, decode(network, evidence.patches_of(part)))
-        ]
-        tuned, tuned_tally = tune(by_base, at, lift=lift, is_complete=is_complete)
-        report.tuned = tuned
-        report.scores = Scores(tally(by_base, at), tuned_tally, adapted)
+        by_base = evidence.judge(trained.by_base)
+        report.tuned, tuned = tune(by_base, at, lift=lift, is_complete=is_complete)
+        report.scores = Scores(by_base.tally(at), tuned, adapted)
         report.verdict = verdict_of(report.scores)
         if report.verdict != "better":
-            report.after = tuned if report.verdict == "thresholds" else at
+            report.after = report.tuned if report.verdict == "thresholds" else at
             return network
     return with_decoder(network, trained.state)
 

@@ -25,7 +25,8 @@ from napari_dinocell.core.inference import Cancel
 from napari_dinocell.core.model.network import DINOCell
 from napari_dinocell.core.model.store import State
 
-_MOST_STEPS = 6  # between two looks at the held-out cells
+_FEW_STEPS = 6  # between two looks at few held-out patches
+_PATCHES_PER_STEP = 3  # held-out patches that take half as long to look at as a step takes
 _SINGLE = 0.75  # part of the time for the training with a single held-out part
 
 
@@ -40,6 +41,8 @@ class Trained:
     maps : list of (frozenset of Unit, list of (Y, X) uint16 arrays)
         Units with the maps of their patches. With `is_verified`, each unit was held out of the
         training that made its map.
+    by_base : list of the same
+        Maps of the base for the same units; empty where nothing is verified.
     is_verified, is_cancelled : bool
     folds : list of Curve
     final : Curve or None
@@ -48,6 +51,7 @@ class Trained:
 
     state: State
     maps: list[tuple[frozenset[Unit], list[MapArray]]]
+    by_base: list[tuple[frozenset[Unit], list[MapArray]]]
     is_verified: bool
     is_cancelled: bool
     folds: list[Curve]
@@ -107,7 +111,8 @@ def crossfit(
     started = time.perf_counter()
     n_patches = len(evidence.patches)
     epoch = max(1, -(-n_patches // recipe.batch))
-    check_every = min(epoch, _MOST_STEPS)
+    most_held = max((len(evidence.patches_of(part)) for part in parts), default=0)
+    check_every = max(min(epoch, _FEW_STEPS), most_held // _PATCHES_PER_STEP)
     everything = frozenset(evidence.units)
     fits: list[tuple[frozenset[Unit], Fitted]] = []
 
@@ -137,13 +142,20 @@ def crossfit(
             watch=report,
         )
 
+    def of_base(held: frozenset[Unit], fitted: Fitted) -> list[MapArray]:
+        """Maps of the base: those before the first step, unless fresh weights were trained."""
+        if recipe.start == "warm":
+            return fitted.maps[0]
+        return decode(network, evidence.patches_of(held))
+
     most = recipe.epochs * epoch
     if not parts:
         final = run(frozenset(), most, 1.0)
         if final.curve.steps[-1] == 0:
             raise Cancelled
         maps = decode(with_decoder(network, final.state), evidence.patches_of(everything))
-        return Trained(final.state, [(everything, maps)], False, is_cancelled(), [], final.curve)
+        held_maps = [(everything, maps)]
+        return Trained(final.state, held_maps, [], False, is_cancelled(), [], final.curve)
     is_single = len(parts) == 1
     for number, part in enumerate(parts, start=1):
         if is_cancelled():
@@ -156,17 +168,19 @@ def crossfit(
     if not is_cancelled():
         check = _best_check(folds)
         held_maps = [(held, one.maps[check]) for held, one in fits]
+        base_maps = [(held, of_base(held, one)) for held, one in fits]
         steps = folds[0].steps[check]
         if steps == 0:
-            return Trained(best_fit.state, held_maps, True, False, folds, None)
+            return Trained(best_fit.state, held_maps, base_maps, True, False, folds, None)
         if is_single:
             last = run(frozenset(), max(1, steps // 4), 1.0, best_fit.state)
         else:
             last = run(frozenset(), steps, 1.0)
         if not is_cancelled():
-            return Trained(last.state, held_maps, True, False, folds, last.curve)
+            return Trained(last.state, held_maps, base_maps, True, False, folds, last.curve)
     best = int(np.argmin(best_fit.curve.held_out))
-    return Trained(best_fit.state, [(part, best_fit.maps[best])], True, True, folds, None)
+    held_maps, base_maps = [(part, best_fit.maps[best])], [(part, of_base(part, best_fit))]
+    return Trained(best_fit.state, held_maps, base_maps, True, True, folds, None)
 
 
 def _gain(curve: Curve) -> float:

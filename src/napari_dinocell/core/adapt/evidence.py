@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass, field
 from functools import cached_property
 
@@ -12,11 +12,10 @@ import numpy.typing as npt
 from napari_dinocell.core.adapt.examples import Annotation
 from napari_dinocell.core.adapt.features import FeatureWindow
 from napari_dinocell.core.adapt.folds import masks
+from napari_dinocell.core.adapt.judged import Judged, View
 from napari_dinocell.core.adapt.loss import Supervision, supervise
 from napari_dinocell.core.adapt.patches import Patch, Sample, patch_homes, place_patches, samples
-from napari_dinocell.core.adapt.score import Judged
 from napari_dinocell.core.adapt.windows import Unit, homes
-from napari_dinocell.core.instances import flood
 
 
 @dataclass(frozen=True, eq=False)
@@ -94,26 +93,29 @@ class Evidence:
         """Samples by which training is stopped: one per entry of `patches_of(units)`."""
         return samples(self.patches_of(units), self.supervision(units))
 
-    def judge(self, units: frozenset[Unit], maps: Sequence[npt.NDArray[np.uint16]]) -> list[Judged]:
-        """Maps of `patches_of(units)` beside the units that are judged in them."""
+    def judge(
+        self, parts: Iterable[tuple[frozenset[Unit], Sequence[npt.NDArray[np.uint16]]]]
+    ) -> Judged:
+        """Maps of `patches_of(units)` beside the units that are judged in them, for some parts."""
+        return Judged.of([view for units, maps in parts for view in self._views(units, maps)])
+
+    def _views(
+        self, units: frozenset[Unit], maps: Sequence[npt.NDArray[np.uint16]]
+    ) -> Iterator[View]:
         supervision = self.supervision(units)
         by_patch: dict[Patch, list[Unit]] = {}
         for unit in units:
             by_patch.setdefault(self.patches[self.home[unit]], []).append(unit)
-        judged = []
         for patch, map_ in zip(self.patches_of(units), maps, strict=True):
             index = patch.window.annotation
-            here = by_patch[patch]
-            use_cells, use_empty = masks(self.annotations[index], index, here)
+            use_cells, use_empty = masks(self.annotations[index], index, by_patch[patch])
             top, left, bottom, right = patch.box
             known = patch.window.known
             labels = known.labels[top:bottom, left:right]
             empty = known.empty[top:bottom, left:right]
             ring = supervision[patch.window].ring[top:bottom, left:right]
             background = (ring | use_empty[empty]) & patch.reliable().numpy()
-            cells = np.where(use_cells[labels], labels, 0).astype(np.int32)
-            judged.append(Judged.of(flood(map_), cells, background))
-        return judged
+            yield View(map_, np.where(use_cells[labels], labels, 0).astype(np.int32), background)
 
 
 def shows(window: FeatureWindow, unit: Unit) -> bool:

@@ -114,7 +114,7 @@ def fit(
         fallen for 8 checks.
     recipe : Recipe
     seconds : float
-        No step is begun that would end after this.
+        No step is begun that would end after this, with a look at the held-out samples.
     steps : int
         At most.
     check_every : int
@@ -150,13 +150,17 @@ def fit(
     )
     fitted = Fitted(_state(averaged.decoder))
     curve = fitted.curve
+    slowest = slowest_look = 0.0
 
     def check(step: int, losses: Sequence[float]) -> bool:
         """Write down how it stands; return whether training has stopped to help."""
+        nonlocal slowest_look
         curve.steps.append(step)
         curve.loss.append(float(np.mean(losses)))
         if held_out:
+            start = time.perf_counter()
             loss, maps = _look(averaged, held_out)
+            slowest_look = max(slowest_look, time.perf_counter() - start)
             curve.held_out.append(loss)
             fitted.maps.append(maps)
         best = int(np.argmin(curve.held_out)) if held_out else len(curve.steps) - 1
@@ -169,10 +173,10 @@ def fit(
 
     check(0, [_look(averaged, training[: recipe.batch])[0]])
     losses: list[float] = []
-    slowest = 0.0
     for step, chosen in enumerate(islice(_stream(training, recipe), steps), start=1):
         start = time.perf_counter()
-        if (cancel is not None and cancel()) or (step > 1 and start + slowest - begun > seconds):
+        ends = start - begun + slowest + slowest_look
+        if (cancel is not None and cancel()) or (step > 1 and ends > seconds):
             break
         for group in optimizer.param_groups:
             group["lr"] = recipe.learning_rate * min(1.0, step / _WARMUP)

@@ -15,6 +15,7 @@ LEAST_CELLS = 3
 _SINGLE = 8  # from this many cells on, one held-out part is enough
 _N_FOLDS = 3
 _PART = 0.25
+_MOST = 64  # cells, and empty places: more tell hardly more, and each is looked at again and again
 
 Masks = tuple[npt.NDArray[np.bool_], npt.NDArray[np.bool_]]
 
@@ -23,7 +24,8 @@ def held_out(units: Sequence[Unit], seed: int) -> list[frozenset[Unit]]:
     """Parts of the evidence, each held out of one training.
 
     Fewer than 3 cells: none. Fewer than 8: three parts, so that every cell is held out once.
-    Otherwise one part: a quarter of the cells, at least 3, and a quarter of the empty places.
+    Otherwise one part: a quarter of the cells, from 3 to 64, and a quarter of the empty places, at
+    most 64.
     """
     rng = np.random.default_rng(seed)
     kinds = [[unit for unit in units if unit.is_cell is is_cell] for is_cell in (True, False)]
@@ -34,8 +36,8 @@ def held_out(units: Sequence[Unit], seed: int) -> list[frozenset[Unit]]:
         return []
     if len(cells) < _SINGLE:
         return [frozenset(cells[k::_N_FOLDS] + places[k::_N_FOLDS]) for k in range(_N_FOLDS)]
-    n_cells = max(LEAST_CELLS, round(_PART * len(cells)))
-    return [frozenset(cells[:n_cells] + places[: round(_PART * len(places))])]
+    n_cells, n_places = (min(round(_PART * len(kind)), _MOST) for kind in kinds)
+    return [frozenset(cells[: max(LEAST_CELLS, n_cells)] + places[:n_places])]
 
 
 def masks(annotation: Annotation, index: int, used: Collection[Unit]) -> Masks:

@@ -19,7 +19,7 @@ from napari_dinocell.core.adapt.evidence import Evidence
 from napari_dinocell.core.adapt.features import FeatureWindow
 from napari_dinocell.core.adapt.fit import decode
 from napari_dinocell.core.adapt.patches import Patch
-from napari_dinocell.core.adapt.score import tune
+from napari_dinocell.core.adapt.tuning import tune
 from napari_dinocell.core.adapt.windows import Unit
 from napari_dinocell.core.model.network import DINOCell
 from napari_dinocell.core.prediction import Thresholds
@@ -165,7 +165,7 @@ def fit_prototypes(
         tried.append(PrototypeNetwork(base, prototype, weight=weight, cutoff=cutoff))
     maps = [decode(network, patches) for network in tried]
     tuned = [
-        tune(evidence.judge(units, one), at, lift=lift, is_complete=evidence.is_complete)
+        tune(evidence.judge([(units, one)]), at, lift=lift, is_complete=evidence.is_complete)
         for one in maps
     ]
     best = int(np.argmax([tally.score for _, tally in tuned]))  # among equals the first: the base
