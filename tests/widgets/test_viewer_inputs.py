@@ -178,6 +178,34 @@ def test_axes_that_are_not_named_are_asked_for(make_panel, wait):
     assert layer.ndim == 2
 
 
+def test_what_was_said_of_axes_is_not_asked_again(make_panel, wait):
+    viewer, panel = make_panel()
+    viewer.add_image(np.stack([PLANE, PLANE, PLANE]), name="image")
+    wait(lambda: panel.form.layer is not None)
+    panel.form.axes.value = "ZYX"
+    layer = run(panel, wait)
+    assert axes_of(layer) == "ZYX"
+    panel.results.tools.take("Accept")
+    assert axes_of(viewer.layers["image corrected"]) == "ZYX"
+    assert set(axes_of(viewer.layers["image"])) == {"?"}
+    panel.results.further.link.click()
+    assert panel.results.further._linking.along.currentData() == "z"
+
+
+def test_axes_that_a_layer_tells_wrongly_can_be_changed(make_panel, wait):
+    viewer, panel = make_panel()
+    movie = viewer.add_image(np.stack([PLANE] * 3), name="image", axis_labels=("z", "y", "x"))
+    wait(lambda: panel.form.axes.value == "ZYX")
+    panel.form.axes.value = "TYX"
+    layer = run(panel, wait)
+    assert layer.axis_labels == ("t", "y", "x")
+    assert movie.axis_labels == ("z", "y", "x")
+    # Another image is not taken for a movie.
+    viewer.add_image(np.stack([PLANE] * 2), name="stack", axis_labels=("z", "y", "x"))
+    wait(lambda: panel.form.layer == viewer.layers["stack"])
+    assert panel.form.axes.value == "ZYX"
+
+
 def test_color_images_give_labels_of_two_dimensions(make_panel, wait):
     color = np.stack([(PLANE // 9).astype(np.uint8)] * 3, -1)
     viewer, panel = make_panel(color, rgb=True)
@@ -190,7 +218,7 @@ def test_color_images_give_labels_of_two_dimensions(make_panel, wait):
 def test_names_of_axes_are_read_from_the_layer():
     named = Image(np.zeros((2, 3, 4, 5)), axis_labels=("time", "Z", "y", "x"))
     assert axes_of(named) == "TZYX"
-    assert axes_options(named) == ("TZYX",)
+    assert axes_options(named)[0] == "TZYX"
     twice = Image(np.zeros((2, 4, 5)), axis_labels=("y", "y", "x"))
     assert axes_of(twice) == "???"
 

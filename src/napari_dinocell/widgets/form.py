@@ -173,9 +173,9 @@ class SegmentForm(QWidget):
             return int(level)
         model = self._models.get(self.model.value)
         diameter = self.cell_size.diameter
-        if model is None or diameter == "auto":
+        if model is None or diameter is None:
             return 0
-        if diameter is None:
+        if diameter == "auto":
             size = pixel_size_of(layer, axes)
             if size is None or model.pixel_size_um is None:
                 return 0
@@ -190,6 +190,9 @@ class SegmentForm(QWidget):
             options = list(axes_options(layer))
             is_open = UNNAMED in axes_of(layer)
             self.axes.options = [(_ASK, ""), *((o, o) for o in options)] if is_open else options
+            if not is_open:
+                # Not what was chosen for the image before.
+                self.axes.value = options[0]
         self._axes_changed()
 
     def _axes_changed(self, value: Any = None) -> None:

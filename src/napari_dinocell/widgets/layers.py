@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from dataclasses import replace
 from typing import Any
 
 import numpy as np
@@ -61,11 +62,16 @@ def axes_of(layer: Any) -> str:
 
 
 def axes_options(layer: Any) -> tuple[str, ...]:
-    """Axes that a layer may have, the likeliest first; one where it tells them itself."""
-    stored = axes_of(layer)
-    if UNNAMED not in stored:
+    """Axes that a layer may have, those that it tells or the likeliest first."""
+    stored, shape = axes_of(layer), pixels_of(layer).shape
+    if UNNAMED in stored:
+        return axes_choices(shape, stored)
+    if len(stored.rstrip("S")) == 2:
         return (stored,)
-    return axes_choices(pixels_of(layer).shape, stored)
+    # Names in files are wrong now and then: a movie is saved as a stack of planes.
+    end = "S" if stored.endswith("S") else ""
+    others = [option + end for option in axes_choices(shape[: len(stored.rstrip("S"))])]
+    return tuple(dict.fromkeys([stored, *others]))
 
 
 def plane_index(layer: Any, point: Sequence[float], axes: str) -> dict[str, int]:
@@ -170,7 +176,7 @@ def layer_part(
         if stop <= start:
             raise ValueError("The chosen region does not touch the image; move it or take all.")
         window.append(slice(start, stop))
-    placement = Placement.of(layer)
+    placement = _named(Placement.of(layer), axes)
     n = placement.ndim
     if level:
         placement = placement.part([0.0] * n, factors[:n])
@@ -181,6 +187,17 @@ def layer_part(
     return LayerPart(
         layer.name, array, axes, tuple(window), place, factor, level, str(layer.unique_id)
     )
+
+
+def _named(placement: Placement, axes: str) -> Placement:
+    """Placement that tells axes which the layer does not tell, or tells otherwise."""
+    if placement.ndim < 3:
+        return placement
+    labels = tuple(
+        label if _NAMES.get(label.strip().lower()) == letter else letter.lower()
+        for label, letter in zip(placement.axis_labels, axes, strict=False)
+    )
+    return replace(placement, axis_labels=labels)
 
 
 def camera_of(viewer: Any) -> Any:
