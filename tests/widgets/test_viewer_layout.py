@@ -1,5 +1,6 @@
 """The panel fits: what is asked shows when it is needed, nothing is cut, and it can be read out."""
 
+import numpy as np
 import pytest
 from qtpy.QtWidgets import QAbstractButton, QAbstractSlider, QAbstractSpinBox, QComboBox
 from synthetic import discs
@@ -9,6 +10,7 @@ from napari_dinocell.widgets.column import Column
 
 pytestmark = pytest.mark.qt
 
+STACK = {"scale": (2, 0.5, 0.5), "units": ("um",) * 3}
 MICRONS = {"scale": (0.5, 0.5), "units": ("um", "um"), "axis_labels": ("y", "x")}
 
 
@@ -28,6 +30,16 @@ def test_the_panel_grows_with_the_work_and_is_never_cut(make_panel):
     assert panel.minimumSizeHint().height() < 300
     column.resize(column.minimumSizeHint())
     assert content.minimumSizeHint().width() <= column.viewport().width()
+
+
+def test_a_dock_of_300_px_is_wide_enough_whatever_the_name_of_the_file(segmented):
+    viewer, panel = segmented(np.stack([discs()] * 2), axis_labels=("z", "y", "x"), **STACK)
+    viewer.layers["image"].name = "2026-11-28 plate 3 well B04 field 12 DAPI after 24 h.ome.tif"
+    panel.form.cell_size.how.value = GIVEN
+    panel.findChild(Column).widget().layout().activate()
+    assert "image" not in panel.form.image.native.currentText()
+    assert panel.minimumSizeHint().width() <= 300
+    assert "cells in this plane" in panel.results.figures.text()
 
 
 def test_results_show_after_a_run_and_every_control_has_a_name(segmented):

@@ -8,6 +8,7 @@ from qtpy.QtWidgets import QFrame, QScrollArea, QVBoxLayout, QWidget
 __all__ = ["Column"]
 
 _LINES = 12
+_MARGIN = 5
 
 
 class Column(QScrollArea):
@@ -26,6 +27,7 @@ class Column(QScrollArea):
         self.setHorizontalScrollBarPolicy(Qt.ScrollBarPolicy.ScrollBarAlwaysOff)
         self._content = QWidget()
         layout = QVBoxLayout(self._content)
+        layout.setContentsMargins(*(_MARGIN,) * 4)
         for widget in widgets:
             layout.addWidget(widget)
         layout.addStretch(1)

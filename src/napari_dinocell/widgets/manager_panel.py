@@ -234,7 +234,7 @@ class ManagerPanel(QWidget):
 def card_text(card: ModelCard) -> str:
     """What a biologist wants to know of a model, as lines."""
     lines = [
-        f"Cells of about {card.diameter:g} px; peak {card.peak:g}, fill {card.fill:g}.",
+        f"Cells of about {card.diameter:g} px; peak {card.peak:.2g}, fill {card.fill:.2g}.",
     ]
     if card.adaptation:
         sentence = card.adaptation.get("sentence", "")

@@ -6,8 +6,11 @@ from collections.abc import Sequence
 from typing import Any
 
 from magicgui.widgets import ComboBox
+from qtpy.QtWidgets import QComboBox, QSizePolicy
 
 __all__ = ["OptionBox"]
+
+_LETTERS = 12
 
 
 class OptionBox(ComboBox):
@@ -17,6 +20,11 @@ class OptionBox(ComboBox):
         self._options = tuple(options)
         super().__init__(label=label, choices=self._current, nullable=False, tooltip=tip)
         self.native.setAccessibleName(label)
+        # Long names, such as those of files, must not make the dock wider.
+        policy = QComboBox.SizeAdjustPolicy.AdjustToMinimumContentsLengthWithIcon
+        self.native.setSizeAdjustPolicy(policy)
+        self.native.setMinimumContentsLength(_LETTERS)
+        self.native.setSizePolicy(QSizePolicy.Policy.Expanding, QSizePolicy.Policy.Fixed)
 
     @property
     def options(self) -> Sequence[Any]:

@@ -187,7 +187,9 @@ class ResultPanel(QWidget):
         if self.preview is None:
             return
         part = self.preview.result.part
-        self.figures.setText(figures_text(areas, part.plane_shape, part.pixel_size_um))
+        self.figures.setText(
+            figures_text(areas, part.plane_shape, part.pixel_size_um, part.n_planes)
+        )
         self.sliders.histogram.show_areas(areas, self.preview.min_area)
 
     def _detach(self) -> None:
