@@ -128,6 +128,23 @@ def test_measured_cells_stand_in_naparis_table_at_the_row_of_their_id(measured, 
     assert [line.split(",")[0] for line in lines] == ["label", "3", "7"]
 
 
+@pytest.mark.parametrize(
+    ("place", "is_told"),
+    [
+        ({"rotate": 30, "scale": (0.5, 2)}, False),
+        ({"affine": [[0, -1, 4], [1, 0, 5], [0, 0, 1]]}, False),
+        ({"shear": [0.2]}, True),
+        ({"affine": [[2, 0, 0], [0, 2, 0], [0, 0, 1]]}, True),
+    ],
+)
+def test_31_areas_that_the_scale_alone_does_not_tell_are_told(measured, place, is_told):
+    labels = np.zeros((40, 50), int)
+    labels[:5, :5] = 1
+    _, panel = measured(labels, **place)
+    assert panel.table["area"].tolist() == [25]
+    assert ("sheared" in panel.runner.status.text()) == is_told
+
+
 @pytest.mark.parametrize(("axis", "column"), [("z", "z"), ("t", "frame")])
 def test_cells_of_a_stack_are_measured_plane_by_plane(measured, axis, column):
     labels = np.zeros((3, 40, 50), int)

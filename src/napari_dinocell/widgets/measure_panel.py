@@ -40,6 +40,7 @@ class MeasurePanel(QWidget):
         self.viewer = napari_viewer
         self.table: Table | None = None
         self._writing: Job | None = None
+        self._is_stretched = False
         self.labels = LayerBox(napari_viewer, lambda layer: has_cells(napari_viewer, layer))
         self.labels.setToolTip("The cells to be measured, with their corrections.")
         self.image = LayerBox(napari_viewer, self._fits, none="none")
@@ -88,7 +89,8 @@ class MeasurePanel(QWidget):
         if layer is None:
             raise ValueError("There is no labels layer: segment an image first.")
         axes = self.axes.chosen(layer)
-        size = Placement.of(layer).pixel_size_um(axes.index("Y"), axes.index("X"))
+        place, y, x = Placement.of(layer), axes.index("Y"), axes.index("X")
+        size, self._is_stretched = place.pixel_size_um(y, x), place.is_stretched(y, x)
         read, is_corrected = cells_of(self.viewer, layer, axes)
         pixels = None if image is None else image.data
 
@@ -105,6 +107,8 @@ class MeasurePanel(QWidget):
         found = f"{count:,} cell measured" if count == 1 else f"{count:,} cells measured"
         if is_corrected:
             found += " with the corrections"
+        if self._is_stretched:
+            found += " (⚠ by the layer's scale alone, though it is sheared or stretched besides)"
         if set(self.table) & set(POSITION_COLUMNS.values()):
             return f"{found}, plane by plane; the table can be saved."
         if is_corrected:

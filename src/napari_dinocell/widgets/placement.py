@@ -131,6 +131,18 @@ class Placement:
             sizes.append(abs(float(self.scale[dimension])) * per_unit)
         return sizes[0], sizes[1]
 
+    def is_stretched(self, y: int, x: int) -> bool:
+        """Whether shear or affine make areas others than `pixel_size_um` tells.
+
+        Parameters
+        ----------
+        y, x : int
+            Dimensions.
+        """
+        linear = self.affine[:-1, :-1] @ self.rotate @ shear_matrix(self.shear, self.ndim)
+        columns = linear[:, [y, x]]
+        return not np.allclose(columns.T @ columns, np.eye(2), atol=1e-6)
+
 
 def shear_matrix(shear: Matrix, ndim: int) -> Matrix:
     """Shear as (n, n) matrix; napari gives the values above the diagonal where these are all."""

@@ -18,6 +18,8 @@ from napari_dinocell.widgets.timing import time_text
 
 __all__ = ["SegmentPanel"]
 
+_LARGEST_TEXTURE = 16384  # px of most graphics cards; above it napari skips pixels of labels
+
 
 class SegmentPanel(QWidget):
     """Segment the cells of an image layer, then move the thresholds live.
@@ -222,4 +224,9 @@ def plan_text(part: LayerPart, ready: Ready, diameter: float | str | None) -> st
     if diameter == "auto":
         duration += ", depending on the cells' size,"
     note = f"\n{ready.note}" if ready.note else ""
+    if max(part.plane_shape) > _LARGEST_TEXTURE:
+        note += (
+            f"\n⚠ napari draws labels above {_LARGEST_TEXTURE:,} px coarsely; the cells and all "
+            "files are exact. A region is drawn exactly, too."
+        )
     return f"{planes}{size} px{level}: {duration} on {ready.device.upper()}.{note}"
