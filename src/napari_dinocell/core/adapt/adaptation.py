@@ -17,6 +17,7 @@ from napari_dinocell.core.adapt.features import N_VIEWS, cache_features, read_wi
 from napari_dinocell.core.adapt.fit import Curve, Recipe, with_decoder
 from napari_dinocell.core.adapt.folds import held_out
 from napari_dinocell.core.adapt.report import Report, Scores, verdict_of
+from napari_dinocell.core.adapt.survey import survey
 from napari_dinocell.core.adapt.tuning import tune
 from napari_dinocell.core.adapt.windows import units_of
 from napari_dinocell.core.device import resolve_device
@@ -28,7 +29,8 @@ from napari_dinocell.core.model.network import DINOCell
 from napari_dinocell.core.prediction import Thresholds
 
 Part = Literal["features", "training", "tuning"]
-_TUNING_SECONDS = 3.0  # a guess for the time left
+_TUNING_SECONDS = 4.0  # a guess for the time left
+_SURVEY_SECONDS = 3.0
 
 
 @dataclass(frozen=True)
@@ -158,6 +160,17 @@ def adapt(
     report.is_cancelled = trained.is_cancelled
     clock.begin("tuning")
     result = decide(network, card, evidence, trained, report)
+    if report.verdict != "unchanged":
+        report.elsewhere = survey(
+            (network, result),
+            (at, report.after),
+            evidence,
+            card,
+            seconds=_SURVEY_SECONDS,
+            cancel=cancel,
+        )
+        if report.elsewhere.is_notable:
+            report.notes.append(report.elsewhere.sentence())
     report.seconds = clock.close()
     return Adapted(result, adapted_card(network, card, report), report)
 

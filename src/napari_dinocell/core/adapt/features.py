@@ -16,6 +16,7 @@ from napari_dinocell.core.adapt.loss import BaseMap, Known
 from napari_dinocell.core.adapt.windows import Box, Unit, place_windows
 from napari_dinocell.core.distance import distance_map
 from napari_dinocell.core.inference import Cancel, check_cancel
+from napari_dinocell.core.intensity import PlaneLike
 from napari_dinocell.core.model.card import ModelCard
 from napari_dinocell.core.model.network import DINOCell
 from napari_dinocell.core.prediction import Thresholds
@@ -77,13 +78,17 @@ def read_windows(
         found.append([])
         for box in place_windows(annotation.shape, boxes, card.tile):
             known = _known(annotation, box, objects, card.target.lift)
-            pixels = np.asarray(annotation.plane[box[0] : box[2], box[1] : box[3]], np.float32)
-            shape = (box[2] - box[0], box[3] - box[1])
-            image = reflected(pixels, shape).reshape(*shape, -1).transpose(2, 0, 1)
-            window = FeatureWindow(index, box, known, torch.from_numpy(image.copy()))
-            found[-1].append(window)
+            found[-1].append(FeatureWindow(index, box, known, read_pixels(annotation.plane, box)))
     longest = max(map(len, found), default=0)
     return [windows[i] for i in range(longest) for windows in found if i < len(windows)]
+
+
+def read_pixels(plane: PlaneLike, box: Box) -> Tensor:
+    """Pixels (1 or 3, Y, X) of a window of a normalized plane, reflected beyond it; float32."""
+    pixels = np.asarray(plane[box[0] : box[2], box[1] : box[3]], np.float32)
+    shape = (box[2] - box[0], box[3] - box[1])
+    image = reflected(pixels, shape).reshape(*shape, -1).transpose(2, 0, 1)
+    return torch.from_numpy(image.copy())
 
 
 @torch.no_grad()

@@ -8,6 +8,7 @@ from typing import Any, Literal
 from napari_dinocell.core.adapt.fit import Curve
 from napari_dinocell.core.adapt.folds import LEAST_CELLS
 from napari_dinocell.core.adapt.score import Tally, is_better, is_higher
+from napari_dinocell.core.adapt.survey import Elsewhere
 from napari_dinocell.core.exports import to_json
 from napari_dinocell.core.prediction import Thresholds
 
@@ -59,6 +60,8 @@ class Report:
         Trainings with held-out annotation.
     final : Curve or None
         Training on everything.
+    elsewhere : Elsewhere or None
+        Cells found where nothing is annotated; None where nothing changed.
     n_views, n_windows : int
         Feature windows, and their dihedral views in all.
     n_patches : int
@@ -79,6 +82,7 @@ class Report:
     scores: Scores | None = None
     folds: list[Curve] = field(default_factory=list)
     final: Curve | None = None
+    elsewhere: Elsewhere | None = None
     n_views: int = 0
     n_windows: int = 0
     n_patches: int = 0
