@@ -6,6 +6,15 @@ import numpy as np
 import pytest
 import yaml
 from napari.layers import Image, Labels
+from qtpy.QtCore import Qt
+from qtpy.QtWidgets import (
+    QAbstractButton,
+    QAbstractSlider,
+    QAbstractSpinBox,
+    QComboBox,
+    QLineEdit,
+    QScrollBar,
+)
 from synthetic import discs
 
 pytestmark = pytest.mark.qt
@@ -22,13 +31,46 @@ def viewer(npe2pm, make_napari_viewer_proxy):
         yield make_napari_viewer_proxy()
 
 
+def controls(widget):
+    """Of a panel: what a user can operate, parts of napari's and Qt's own widgets aside."""
+    for kind in (QComboBox, QAbstractSpinBox, QAbstractSlider, QAbstractButton, QLineEdit):
+        for control in widget.findChildren(kind):
+            if not control.objectName().startswith("qt_") and not isinstance(control, QScrollBar):
+                yield control
+
+
 @pytest.mark.parametrize("entry", CONTRIBUTIONS["widgets"], ids=lambda e: e["command"])
-def test_a_widget_opens_and_is_narrow_enough_for_a_dock(viewer, entry):
+def test_a_widget_opens_is_narrow_enough_for_a_dock_and_can_be_read_out(viewer, entry):
     dock, widget = viewer.window.add_plugin_dock_widget(NAME, entry["display_name"])
     expected = next(c for c in CONTRIBUTIONS["commands"] if c["id"] == entry["command"])
     assert type(widget).__name__ == expected["python_name"].partition(":")[2]
     assert not dock.isHidden()
-    assert widget.minimumSizeHint().width() <= 400
+    assert widget.minimumSizeHint().width() <= 340
+    # Each control has a name that can be read out, and is reached without a mouse.
+    for control in controls(widget):
+        text = control.text() if isinstance(control, QAbstractButton) else ""
+        if isinstance(control, QAbstractButton) and control.isHidden():
+            continue
+        parents = [control, control.parentWidget(), control.parentWidget().parentWidget()]
+        assert text or any(parent.accessibleName() for parent in parents), control
+        focus = [parent.focusPolicy() for parent in parents]
+        assert any(policy & Qt.FocusPolicy.TabFocus for policy in focus), control
+
+
+@pytest.mark.parametrize(
+    ("menu", "command"),
+    [(m, e["command"]) for m, entries in CONTRIBUTIONS["menus"].items() for e in entries],
+)
+def test_the_menus_of_napari_list_our_commands_and_open_them(viewer, menu, command):
+    from napari._app_model import get_app_model  # noqa: PLC0415
+
+    app = get_app_model()
+    entries = app.menus.get_menu(menu)
+    assert command in [item.command.id for item in entries if hasattr(item, "command")]
+    viewer.add_image(np.zeros((9, 9)))
+    before = len(viewer.window.dock_widgets), len(viewer.layers)
+    app.commands.execute_command(command).result()
+    assert (len(viewer.window.dock_widgets), len(viewer.layers)) > before
 
 
 @pytest.mark.parametrize("entry", CONTRIBUTIONS["sample_data"], ids=lambda e: e["key"])

@@ -1,5 +1,7 @@
 """The main flow in a real viewer: segment, slide, cancel."""
 
+import socket
+
 import numpy as np
 import pytest
 from napari.layers import Labels
@@ -63,3 +65,16 @@ def test_an_empty_viewer_says_what_to_do(make_panel):
     _, panel = make_panel()
     assert "Open an image" in panel.status.text()
     assert not panel.button.isEnabled()
+
+
+def test_nothing_is_asked_of_the_network(segmented, wait, monkeypatch, tmp_path):
+    asked = []
+    for name in ("connect", "connect_ex", "sendto"):
+        monkeypatch.setattr(socket.socket, name, lambda *given: asked.append(given))
+    monkeypatch.setattr(socket, "getaddrinfo", lambda *given, **_: asked.append(given))
+    _, panel = segmented(discs())
+    panel.results.sliders.fill.setValue(0.1)
+    wait(lambda: panel.preview.fill == pytest.approx(0.1))
+    panel.results.export("labels", tmp_path / "cells.ome.tif")
+    wait((tmp_path / "cells.ome.tif").exists)
+    assert asked == []
