@@ -86,11 +86,13 @@ def peak_bytes() -> int:
 def segment_once(path: str) -> None:
     """Run in the child: segment and print the figures."""
     segmenter = Segmenter(Smooth(), stub_card(), "cpu")
-    segmenter.predict(np.eye(64)).labels()  # compiled kernels and thread pools are not the plane's
+    segmenter.predict(
+        np.eye(64), diameter=None
+    ).labels()  # compiled kernels and thread pools are not the plane's
     base = peak_bytes()
     start = time.perf_counter()
     image = read_image(path, axes="YX")
-    prediction = segmenter.predict(image)
+    prediction = segmenter.predict(image, diameter=None)
     mapped = time.perf_counter()
     after_maps = peak_bytes()
     labels = prediction.labels()

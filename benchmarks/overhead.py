@@ -98,7 +98,7 @@ def whole_run(segmenter: Segmenter, path: Path) -> tuple[float, float, np.ndarra
     start = time.perf_counter()
     with timed_passes(segmenter, clock):
         image = read_image(path)
-        prediction = segmenter.predict(image)
+        prediction = segmenter.predict(image, diameter=None)
         cut = prediction.cut()
         measure(cut.labels, image.array, cut=cut)
     return time.perf_counter() - start, clock.seconds["network"], cut.labels
@@ -153,7 +153,7 @@ def main() -> int:
             whole_run(segmenter, path)
             runs = [whole_run(segmenter, path) for _ in range(options.repeats)]
             total, network, labels = min(runs, key=lambda run: run[0])
-            maps = segmenter.predict(read_image(path)).maps[0]
+            maps = segmenter.predict(read_image(path), diameter=None).maps[0]
             parts = [steps(segmenter, path, maps) for _ in range(options.repeats)]
             share = total / network - 1
             broken |= share >= BAR

@@ -48,13 +48,13 @@ def inner(labels: np.ndarray) -> np.ndarray:
 
 def shifted_scores(segmenter: Segmenter, image: Image) -> list:
     """One score per shift; the whole image is taken for the truth."""
-    whole = segmenter.predict(image)
+    whole = segmenter.predict(image, diameter=None)
     labels, scores = whole.labels(), []
     for dy, dx in SHIFTS:
         if min(labels.shape[0] - dy, labels.shape[1] - dx) <= 3 * MARGIN:
             continue
         part = image_from_array(np.asarray(image.array)[dy:, dx:], image.axes)
-        moved = segmenter.predict(part, ranges=whole.ranges).labels()
+        moved = segmenter.predict(part, ranges=whole.ranges, diameter=None).labels()
         scores.append(score_image(inner(labels[dy:, dx:]), inner(moved)))
     return scores
 

@@ -32,7 +32,9 @@ def cone_field(shape=(120, 140), radius=9):
 def predict(array, axes=None, memory_bytes=1 << 30, **card):
     segmenter = Segmenter(Stub(), stub_card(**card), "cpu", memory_bytes=memory_bytes)
     count = array.shape[0] if axes == "ZYX" else 1
-    return segmenter.predict(array, axes, ranges=[IntensityRange(0.0, 1.0, False)] * count)
+    return segmenter.predict(
+        array, axes, ranges=[IntensityRange(0.0, 1.0, False)] * count, diameter=None
+    )
 
 
 @pytest.mark.parametrize("memory_bytes", [0, 1 << 30])
@@ -94,14 +96,16 @@ def test_a_cancelled_call_leaves_no_file_behind(spill_folder):
         return len(seen) == 3
 
     with pytest.raises(Cancelled):
-        segmenter.predict(np.stack([cone_field((300, 300))] * 2), "ZYX", cancel=cancel)
+        segmenter.predict(
+            np.stack([cone_field((300, 300))] * 2), "ZYX", cancel=cancel, diameter=None
+        )
     assert max(during) == 1
     assert list(spill_folder.iterdir()) == []
 
 
 def test_an_abandoned_iterator_leaves_no_file_behind(spill_folder):
     segmenter = Segmenter(Stub(), stub_card(), "cpu", batch_size=1, memory_bytes=1000)
-    iterator = segmenter.predict_many([cone_field()] * 9)
+    iterator = segmenter.predict_many([cone_field()] * 9, diameter=None)
     first = next(iterator)
     assert len(list(spill_folder.iterdir())) >= 1
     iterator.close()
@@ -182,7 +186,7 @@ def test_the_hash_follows_the_weights():
 def test_large_maps_go_to_the_folder_that_was_chosen(tmp_path):
     segmenter = Segmenter(Stub(), stub_card(), "cpu", memory_bytes=1000)
     segmenter.maps_folder = tmp_path
-    with segmenter.predict(cone_field()) as prediction:
+    with segmenter.predict(cone_field(), diameter=None) as prediction:
         assert [path.suffix for path in tmp_path.iterdir()] == [".maps"]
         assert prediction.labels().any()
     assert list(tmp_path.iterdir()) == []

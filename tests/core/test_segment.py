@@ -159,11 +159,13 @@ def test_summary_has_a_row_per_image_with_count_and_confluency(
 def test_a_stack_is_segmented_plane_by_plane(model: Path, tmp_path: Path) -> None:
     stack = np.stack([scene(0), scene(1), scene(2)])
     np.save(tmp_path / "stack.npy", stack)
-    assert run(model, tmp_path / "stack.npy", "-o", tmp_path, "--axes", "TYX", "--csv") == 0
+    how = ("--axes", "TYX", "--diameter", "none")
+    assert run(model, tmp_path / "stack.npy", "-o", tmp_path, *how, "--csv") == 0
     labels = labels_of(tmp_path / "stack_labels.tif")
     segmenter = Segmenter.from_pretrained(model, "cpu")
     for t, plane in enumerate(stack):
-        np.testing.assert_array_equal(labels[t] > 0, segmenter.predict(plane).labels() > 0)
+        alone = segmenter.predict(plane, diameter=None).labels()
+        np.testing.assert_array_equal(labels[t] > 0, alone > 0)
     rows = read_csv(tmp_path / "stack_cells.csv")
     counts = [sum(int(row["frame"]) == t for row in rows) for t in range(3)]
     assert counts == [int(plane.max()) for plane in labels]
@@ -347,13 +349,27 @@ def test_bad_usage_is_one_sentence_and_exit_code_2(
     assert not list(tmp_path.rglob("*_labels.tif"))
 
 
+def test_the_diameter_is_estimated_given_or_left(model: Path, images: Path, tmp_path: Path) -> None:
+    expected = {(): "estimate", ("--diameter", "12"): "diameter", ("--diameter", "none"): "none"}
+    for how, reason in expected.items():
+        out = tmp_path / "_".join(("out", *how))
+        assert run(model, images / "a.png", "-o", out, *how) == 0
+        record = json.loads((out / "run.json").read_text())
+        assert record["files"][0]["prediction"]["scaling"]["reason"] == reason
+        assert run(model, "--from-run", out / "run.json", "-o", tmp_path / f"{out.name} again") == 0
+        again = labels_of(tmp_path / f"{out.name} again" / "a_labels.tif")
+        np.testing.assert_array_equal(again, labels_of(out / "a_labels.tif"))
+    out = tmp_path / "out"
+    assert run(model, images, "-o", out, "--diameter", "none") != 0, "two sizes in one folder"
+
+
 def test_json_goes_to_stdout_alone_and_is_the_run_record(
     model: Path, images: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     run(model, images, "-o", tmp_path / "out", "--json")
     shown = capsys.readouterr()
     assert json.loads(shown.out) == json.loads((tmp_path / "out" / "run.json").read_text())
-    assert "cells in" in shown.err
+    assert re.search(r"a\.png: \d+ cells (of about [\d.]+ px )?in ", shown.err)
 
 
 def test_dry_run_lists_the_work_and_writes_nothing(

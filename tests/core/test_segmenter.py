@@ -40,14 +40,14 @@ def same_cells(first, second):
 @pytest.mark.parametrize("shape", [(1, 1), (7, 3), (50, 50), (101, 333), (257, 256), (640, 300)])
 def test_the_map_of_an_identity_network_is_the_normalized_plane(shape):
     plane = np.random.default_rng(0).random(shape)
-    prediction = segmenter().predict(plane, ranges=[UNIT])
+    prediction = segmenter().predict(plane, ranges=[UNIT], diameter=None)
     assert prediction.shape == prediction.maps[0].shape == shape
     np.testing.assert_allclose(prediction.maps[0] / 65535, plane, atol=0.51 / 65535)
 
 
 def test_labels_are_the_connected_bright_regions():
     plane, count = discs((400, 500))
-    labels = segmenter().predict(plane * 1000 + 100).labels()
+    labels = segmenter().predict(plane * 1000 + 100, diameter=None).labels()
     expected, n = ndimage.label(plane)
     assert n == count == len(np.unique(labels)) - 1
     assert labels.dtype == np.int32
@@ -58,9 +58,9 @@ def test_shifting_the_image_changes_no_label_away_from_the_border():
     """The receptive field, 31 px, is below the overlap; zeros at tile edges make the map wrong."""
     plane, _ = discs((800, 700), n=500, seed=1)
     blurred = segmenter(Blur(5), peak=0.3, fill=0.1)
-    whole = blurred.predict(plane, ranges=[UNIT])
+    whole = blurred.predict(plane, ranges=[UNIT], diameter=None)
     for dy, dx in ((1, 1), (13, 101), (64, 57), (191, 130)):
-        shifted = blurred.predict(plane[dy:, dx:], ranges=[UNIT])
+        shifted = blurred.predict(plane[dy:, dx:], ranges=[UNIT], diameter=None)
         margin = np.s_[50:-50, 50:-50]
         steps = shifted.maps[0].astype(int) - whole.maps[0][dy:, dx:]
         assert np.abs(steps[margin]).max() <= 1  # of 65535: rounding
@@ -81,7 +81,7 @@ def test_planes_without_structure_have_no_cells_and_no_tiles(kind, shape):
         plane[5, 5] = 1e5
     model = segmenter()
     calls = []
-    prediction = model.predict(plane, progress=lambda *call: calls.append(call))
+    prediction = model.predict(plane, progress=lambda *call: calls.append(call), diameter=None)
     assert not prediction.labels().any()
     assert prediction.labels().shape == shape
     assert model.network.seen == []
@@ -94,16 +94,16 @@ def test_planes_without_structure_have_no_cells_and_no_tiles(kind, shape):
 )
 def test_every_dtype_gives_the_same_labels(dtype):
     plane, _ = discs((120, 130))
-    expected = segmenter().predict(plane).labels()
+    expected = segmenter().predict(plane, diameter=None).labels()
     typed = plane.astype(dtype) if dtype == "?" else (plane * 100).astype(dtype)
-    np.testing.assert_array_equal(segmenter().predict(typed).labels(), expected)
+    np.testing.assert_array_equal(segmenter().predict(typed, diameter=None).labels(), expected)
 
 
 def test_negative_floats_and_odd_memory_layouts_give_the_same_labels():
     plane, _ = discs((120, 130))
-    expected = segmenter().predict(plane).labels()
+    expected = segmenter().predict(plane, diameter=None).labels()
     for other in (plane - 1e4, np.asfortranarray(plane), plane[::-1, ::-1].copy()[::-1, ::-1]):
-        np.testing.assert_array_equal(segmenter().predict(other).labels(), expected)
+        np.testing.assert_array_equal(segmenter().predict(other, diameter=None).labels(), expected)
 
 
 def test_read_only_input_is_accepted_and_nothing_is_written_to_it():
@@ -111,14 +111,14 @@ def test_read_only_input_is_accepted_and_nothing_is_written_to_it():
     plane[4, 4] = np.nan
     before = plane.copy()
     plane.flags.writeable = False
-    segmenter().predict(plane)
+    segmenter().predict(plane, diameter=None)
     np.testing.assert_array_equal(plane, before)
 
 
 def test_nan_has_no_map_and_is_reported():
     plane, _ = discs((120, 130), n=200)
     plane[20:60, 30:90] = np.nan
-    prediction = segmenter().predict(plane)
+    prediction = segmenter().predict(plane, diameter=None)
     assert not prediction.maps[0][20:60, 30:90].any()
     assert prediction.maps[0].any()
     assert prediction.notes[0].startswith("2400 of the pixels")
@@ -129,8 +129,10 @@ def test_images_in_common_batches_equal_images_one_by_one():
     planes += [discs((300, 260))[0], discs((40, 40))[0], discs((300, 260), seed=3)[0]]
     together = segmenter(Blur(), batch_size=4)
     alone = segmenter(Blur(), batch_size=1)
-    for plane, prediction in zip(planes, together.predict_many(planes), strict=True):
-        np.testing.assert_array_equal(prediction.maps[0], alone.predict(plane).maps[0])
+    for plane, prediction in zip(planes, together.predict_many(planes, diameter=None), strict=True):
+        np.testing.assert_array_equal(
+            prediction.maps[0], alone.predict(plane, diameter=None).maps[0]
+        )
     assert max(shape[0] for shape in together.network.seen) == 4
     assert len(together.network.seen) < len(alone.network.seen) / 2
 
@@ -144,7 +146,7 @@ def test_many_images_of_rare_shapes_come_out_in_order_and_before_the_end():
             yield np.pad(np.ones((10, 10)), ((4, 8 * (i % 7)), (4, 8 * (i % 5))))
 
     model = segmenter(batch_size=2)
-    predictions = model.predict_many(images())
+    predictions = model.predict_many(images(), diameter=None)
     first = next(predictions)
     assert len(drawn) < 15
     assert [first.shape, *(p.shape for p in predictions)] == [
@@ -155,11 +157,11 @@ def test_many_images_of_rare_shapes_come_out_in_order_and_before_the_end():
 def test_the_batch_is_halved_when_memory_runs_out_and_stays_so():
     plane, _ = discs((600, 600))
     model = segmenter(OutOfMemory(limit=3), batch_size=8)
-    map_ = model.predict(plane, ranges=[UNIT]).maps[0]
+    map_ = model.predict(plane, ranges=[UNIT], diameter=None).maps[0]
     np.testing.assert_array_equal(map_, np.rint(plane * 65535))
     failed = [entry for entry in model.network.seen if isinstance(entry, int)]
     assert failed == [8, 4]
-    model.predict(plane)
+    model.predict(plane, diameter=None)
     assert [entry for entry in model.network.seen if isinstance(entry, int)] == failed
 
 
@@ -168,19 +170,19 @@ def test_allocators_that_raise_plain_runtime_errors_are_understood():
         return RuntimeError("[enforce fail] DefaultCPUAllocator: can't allocate memory")
 
     model = segmenter(OutOfMemory(2, error), batch_size=4)
-    assert model.predict(discs((600, 600))[0]).labels().any()
+    assert model.predict(discs((600, 600))[0], diameter=None).labels().any()
 
 
 def test_one_tile_that_does_not_fit_is_one_sentence():
     with pytest.raises(
         MemoryError, match=r"One tile of 256 x 256 px does not fit into .* cpu; free"
     ):
-        segmenter(OutOfMemory(0), batch_size=4).predict(discs((300, 300))[0])
+        segmenter(OutOfMemory(0), batch_size=4).predict(discs((300, 300))[0], diameter=None)
 
 
 def test_other_errors_of_the_network_are_not_taken_for_lack_of_memory():
     with pytest.raises(RuntimeError, match="mat1 and mat2"):
-        segmenter(Broken()).predict(discs((30, 30))[0])
+        segmenter(Broken()).predict(discs((30, 30))[0], diameter=None)
 
 
 @pytest.mark.parametrize("after", [0, 1, 5, 9])
@@ -192,15 +194,17 @@ def test_cancelling_stops_within_one_batch(after):
         return len(model.network.seen) >= after
 
     with pytest.raises(Cancelled):
-        model.predict(stack, "ZYX", cancel=cancel)
+        model.predict(stack, "ZYX", cancel=cancel, diameter=None)
     assert len(model.network.seen) == after
-    assert model.predict(stack[0]).labels().any()
+    assert model.predict(stack[0], diameter=None).labels().any()
 
 
 def test_progress_ascends_from_zero_to_its_total():
     stack = np.stack([discs((300, 300))[0], np.zeros((300, 300)), discs((300, 300))[0]])
     calls = []
-    segmenter(batch_size=3).predict(stack, "TYX", progress=lambda *call: calls.append(call))
+    segmenter(batch_size=3).predict(
+        stack, "TYX", progress=lambda *call: calls.append(call), diameter=None
+    )
     done, totals = zip(*calls, strict=True)
     assert set(totals) == {3 * len(TileGrid(300, 300))}
     assert done[0] == 0
@@ -215,26 +219,28 @@ def test_planes_of_a_stack_are_treated_one_by_one_in_any_order_of_axes(axes):
     moved = np.moveaxis(stack, [0, 1, 2, 3], [axes.index(a) for a in "TZYX"])
     if axes == "ZYXT":
         moved = np.transpose(stack, (1, 2, 3, 0))
-    prediction = segmenter().predict(moved, axes)
+    prediction = segmenter().predict(moved, axes, diameter=None)
     labels = np.transpose(prediction.labels(), [prediction.axes.index(a) for a in "TZYX"])
     assert prediction.axes == axes
     assert prediction.n_planes == 6
     for t in range(2):
         for z in range(3):
-            np.testing.assert_array_equal(labels[t, z], segmenter().predict(stack[t, z]).labels())
+            np.testing.assert_array_equal(
+                labels[t, z], segmenter().predict(stack[t, z], diameter=None).labels()
+            )
 
 
 def test_a_channel_is_chosen_and_leaves_the_output():
     image = np.zeros((2, 80, 90))
     image[1], count = discs((80, 90))
-    prediction = segmenter().predict(image, "CYX", channel=1)
+    prediction = segmenter().predict(image, "CYX", channel=1, diameter=None)
     assert prediction.axes == "YX"
     assert len(np.unique(prediction.labels())) - 1 == count
 
 
 def test_an_unnamed_third_axis_is_refused():
     with pytest.raises(ValueError, match="YXS"):
-        segmenter().predict(np.zeros((80, 90, 3), np.uint8))
+        segmenter().predict(np.zeros((80, 90, 3), np.uint8), diameter=None)
 
 
 @pytest.mark.parametrize(("is_color", "channels"), [(True, 3), (False, 1)])
@@ -242,7 +248,7 @@ def test_color_goes_in_as_the_card_says(is_color, channels):
     image = np.zeros((64, 72, 3), np.uint8)
     image[..., 0] = discs((64, 72))[0] * 255
     model = segmenter(ColorProbe(), input={"color": is_color})
-    prediction = model.predict(image, "YXS")
+    prediction = model.predict(image, "YXS", diameter=None)
     assert prediction.shape == (64, 72)
     assert {shape[1] for shape in model.network.seen} == {channels}
     assert prediction.maps[0].any() == is_color
@@ -252,7 +258,7 @@ def test_transparent_pixels_are_background():
     image = np.full((64, 72, 4), 255, np.uint8)
     image[..., :3] = discs((64, 72))[0][..., None] * 255
     image[:, 30:, 3] = 0
-    labels = segmenter().predict(image, "YXS").labels()
+    labels = segmenter().predict(image, "YXS", diameter=None).labels()
     assert labels[:, :30].any()
     assert not labels[:, 30:].any()
 
@@ -273,10 +279,12 @@ def test_cells_twice_as_large_are_computed_at_half_the_size():
 def test_the_pixel_size_scales_where_image_and_model_know_theirs():
     plane = discs((100, 100))[0]
     knows = segmenter(pixel_size_um=0.5)
-    assert knows.predict(plane, pixel_size_um=0.25).scale == 0.5
-    assert knows.predict(plane).scale == 1.0
+    known = knows.predict(plane, pixel_size_um=0.25).scaling
+    assert (known.scale, known.reason) == (0.5, "pixel size")
     assert knows.predict(plane, pixel_size_um=0.25, diameter=24).scale == 1.0
-    assert segmenter().predict(plane, pixel_size_um=0.25).scale == 1.0
+    assert knows.predict(plane, pixel_size_um=0.25, diameter=None).scale == 1.0
+    assert knows.predict(plane).scaling.reason == "estimate"
+    assert segmenter().predict(plane, pixel_size_um=0.25).scaling.reason == "estimate"
 
 
 @pytest.mark.parametrize("radius", [6, 12, 24, 40])
@@ -288,6 +296,25 @@ def test_the_estimated_diameter_is_that_of_the_cells(radius):
     assert scaling.reason == "estimate"
     assert scaling.n_cells > 3
     assert scaling.diameter == pytest.approx(2 * radius, rel=0.25)
+
+
+def test_the_cells_that_are_measured_are_looked_for_where_they_are():
+    """A ring of small cells: its middle is empty, and wider than a tile at any of the scales."""
+    plane, _ = discs((1500, 1500), radius=7, n=2000, seed=3)
+    y, x = np.indices(plane.shape)
+    plane[np.hypot(y - 750, x - 750) < 600] = 0
+    plane += np.random.default_rng(0).normal(0, 0.02, plane.shape)
+    model = segmenter(MidScale(24), peak=0.5, fill=0.1, diameter=24)
+    assert model.predict(plane).scaling.diameter == pytest.approx(14, rel=0.25)
+
+
+def test_one_perfect_speck_does_not_outweigh_a_field_of_cells():
+    plane, _ = discs((500, 500), radius=20, n=60, seed=4)
+    plane += np.random.default_rng(0).normal(0, 0.02, plane.shape)
+    plane[:60, :60] = 0
+    plane[28:34, 28:34] = 3
+    model = segmenter(MidScale(24), peak=0.5, fill=0.1, diameter=24)
+    assert model.predict(plane).scaling.diameter == pytest.approx(40, rel=0.25)
 
 
 def test_an_estimate_without_cells_is_labeled_and_changes_nothing():
@@ -326,8 +353,8 @@ def test_devices_that_are_not_there_are_refused():
 def test_ranges_of_a_prediction_treat_a_part_like_the_whole():
     plane, _ = discs((300, 300), n=20)
     plane[:100, :100] *= 0.4
-    whole = segmenter().predict(plane)
-    part = segmenter().predict(plane[:100, :100], ranges=whole.ranges)
+    whole = segmenter().predict(plane, diameter=None)
+    part = segmenter().predict(plane[:100, :100], ranges=whole.ranges, diameter=None)
     np.testing.assert_array_equal(part.maps[0], whole.maps[0][:100, :100])
 
 
@@ -337,13 +364,13 @@ def test_the_network_sees_what_training_would_show_it():
         "u2"
     )
     expected = np.clip(normalize(plane, intensity_range(plane)), 0, 1)
-    result = segmenter().predict(image_from_array(plane)).maps[0] / 65535
+    result = segmenter().predict(image_from_array(plane), diameter=None).maps[0] / 65535
     np.testing.assert_allclose(result, expected, atol=1 / 65535)
 
 
 def test_the_callers_network_is_left_as_it_is():
     network = torch.nn.Sequential(torch.nn.Conv2d(1, 1, 3, padding=1), torch.nn.Sigmoid()).train()
     before = {name: value.clone() for name, value in network.state_dict().items()}
-    Segmenter(network, stub_card(), "cpu").predict(discs((60, 60))[0])
+    Segmenter(network, stub_card(), "cpu").predict(discs((60, 60))[0], diameter=None)
     assert network.training
     assert all(torch.equal(before[name], value) for name, value in network.state_dict().items())

@@ -228,7 +228,10 @@ class _Run:
         if before is not None and before.sha256 != done.sha256:
             _log.warning("%s has changed since the run that is repeated.", job.source)
         self._files[done.source] = done
-        self._watch.file_done(f"{job.source}: {figures.count} cells in {seconds:.1f} s")
+        size = ""
+        if prediction.scaling.reason == "estimate":
+            size = f" of about {prediction.scaling.diameter:.3g} px"
+        self._watch.file_done(f"{job.source}: {figures.count} cells{size} in {seconds:.1f} s")
         if time.perf_counter() - self._saved > _RECORD_EVERY_S:
             self._save()
 

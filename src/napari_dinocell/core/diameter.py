@@ -4,11 +4,15 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable, Iterable
+from dataclasses import dataclass
+from functools import cache
 from typing import Any, cast
 
 import numpy as np
 import numpy.typing as npt
+from scipy import ndimage
 
+from napari_dinocell.core.confidence import confidence
 from napari_dinocell.core.instances import Cut, flood
 from napari_dinocell.core.intensity import PlaneLike
 from napari_dinocell.core.model.card import ModelCard
@@ -17,10 +21,15 @@ from napari_dinocell.core.rescale import ScaledPlane
 
 __all__ = ["estimate_scaling", "scaling_for_diameter", "scaling_for_pixel_size"]
 
+FloatArray = npt.NDArray[np.float32]
 MapOf = Callable[[PlaneLike], npt.NDArray[np.floating[Any]]]
 
-_SCALES = (2.0, 1.0, 0.5, 0.25)
+_FIRST_LOOKS = range(-3, 4)  # log2 of the scale, in halves
+_LAST_LOOK = 8
+_LEAST_SIDE = 32  # px: smaller pictures of a plane show nothing
+_WRONG_CELLS = 4
 _OVERVIEW = 256
+_SURROUNDINGS = 4.0  # px of the overview
 _NOT_WORTH_IT = 1.2  # an estimate nearer to the model's diameter than this changes nothing
 _LEAST_SCALE, _LARGEST_SCALE = 1 / 64, 16.0
 _EXACT = 0.05  # relative difference of scale that no network notices
@@ -41,10 +50,12 @@ def scaling_for_diameter(card: ModelCard, diameter: float) -> Scaling:
     return Scaling(_snap(scale), float(diameter), "diameter")
 
 
-def scaling_for_pixel_size(card: ModelCard, pixel_size_um: tuple[float, float] | None) -> Scaling:
-    """Scaling from µm per pixel of image and model; none where one of them is not known."""
+def scaling_for_pixel_size(
+    card: ModelCard, pixel_size_um: tuple[float, float] | None
+) -> Scaling | None:
+    """Scaling from µm per pixel of image and model; None where one of them is not known."""
     if pixel_size_um is None or card.pixel_size_um is None:
-        return Scaling()
+        return None
     scale = math.sqrt(pixel_size_um[0] * pixel_size_um[1]) / card.pixel_size_um
     _check_scale(scale, f"Pixel size {pixel_size_um} um", card)
     return Scaling(_snap(scale), card.diameter / scale, "pixel size")
@@ -68,10 +79,9 @@ def estimate_scaling(planes: Iterable[PlaneLike], card: ModelCard, map_of: MapOf
 
     Notes
     -----
-    Looks at the part with most structure, at 2, 1, 1/2 and 1/4 of the size, in windows of one tile
-    of the network. A scale counts by the area of its cells times their mean map, and less
-    the more their median diameter differs from the model's. The winner's diameter is measured
-    again at the scale that it implies, if that is off by more than a fifth.
+    Looks at windows of one tile of the network, where the plane has most detail: at seven sizes,
+    half an octave apart, and further if the smallest or the largest is the best. A size counts by the mean confidence of its cells, as if a few wrong ones were among them (the only
+    cell of a window is no proof), and less the more their median diameter differs from the model's.
     """
     for plane in planes:
         found = _search(plane, card, map_of)
@@ -84,43 +94,53 @@ def estimate_scaling(planes: Iterable[PlaneLike], card: ModelCard, map_of: MapOf
     return Scaling(1.0, None, "no cells found")
 
 
+@dataclass(frozen=True)
+class _Look:
+    """What is seen of a plane at one scale: a diameter in px of the image, and how good it is."""
+
+    score: float
+    diameter: float
+    n_cells: int
+
+
 def _search(plane: PlaneLike, card: ModelCard, map_of: MapOf) -> tuple[float, int] | None:
-    center = _busiest_point(plane)
-    best: tuple[float, float, int] | None = None
-    best_score = 0.0
-    for scale in _SCALES:
-        if scale < 1 and min(plane.shape[:2]) * scale < 32:
-            continue
-        score, diameter, n_cells = _look(plane, scale, center, card, map_of)
-        if score > best_score:
-            best_score, best = score, (scale, diameter, n_cells)
-    if best is None:
+    """Median diameter (px of the image) and number of the cells at the best scale."""
+    detail = _detail(plane)
+
+    @cache
+    def look(half_octaves: int) -> _Look:
+        return _look(plane, detail, 2.0 ** (half_octaves / 2), card, map_of)
+
+    best = max(_FIRST_LOOKS, key=lambda step: look(step).score)
+    if look(best).score == 0:
         return None
-    scale, diameter, n_cells = best
-    implied = float(np.clip(card.diameter / diameter, _LEAST_SCALE, 4.0))
-    if max(implied / scale, scale / implied) > _NOT_WORTH_IT:
-        score, again, n_again = _look(plane, implied, center, card, map_of)
-        if score > 0:
-            return again, n_again
-    return diameter, n_cells
+    for direction in (-1, 1):
+        while abs(best + direction) <= _LAST_LOOK and (
+            look(best + direction).score > look(best).score
+        ):
+            best += direction
+    return look(best).diameter, look(best).n_cells
 
 
 def _look(
-    plane: PlaneLike, scale: float, center: tuple[float, float], card: ModelCard, map_of: MapOf
-) -> tuple[float, float, int]:
-    """Score of a scale, and the median diameter (px of the image) and number of its cells."""
+    plane: PlaneLike, detail: FloatArray, scale: float, card: ModelCard, map_of: MapOf
+) -> _Look:
+    if scale < 1 and min(plane.shape[:2]) * scale < _LEAST_SIDE:
+        return _Look(0.0, 0.0, 0)
     scaled = ScaledPlane(plane, scale)
+    center = _busiest_point(detail, card.tile / max(scaled.shape[:2]))
     window = _window(scaled.shape[:2], center, card.tile)
     cut = flood(map_of(cast(PlaneLike, scaled[window]))).cut(
         card.peak, card.fill, min_area=card.min_area, min_prominence=card.min_prominence
     )
-    diameters = _diameters(cut)
-    if len(diameters) == 0:
-        return 0.0, 0.0, 0
-    median = float(np.median(diameters))
-    share = float((cut.areas * cut.means).sum()) / cut.labels.size
+    if len(cut.ids) == 0:
+        return _Look(0.0, 0.0, 0)
+    # A model without a fit of its confidence has the means of the map instead.
+    chances = confidence(cut, card.confidence) if card.confidence else cut.means
+    median = float(np.median(_diameters(cut)))
     octaves = math.log2(median / card.diameter)
-    return share * math.exp(-0.5 * octaves**2), median / scale, len(diameters)
+    score = chances.sum() / (len(chances) + _WRONG_CELLS) * math.exp(-(octaves**2))
+    return _Look(float(score), median / scale, len(cut.ids))
 
 
 def _diameters(cut: Cut) -> npt.NDArray[np.float64]:
@@ -140,16 +160,27 @@ def _window(shape: tuple[int, ...], center: tuple[float, float], tile: int) -> t
     return parts[0], parts[1]
 
 
-def _busiest_point(plane: PlaneLike) -> tuple[float, float]:
-    """Where most structure is, as fractions of height and width."""
+def _detail(plane: PlaneLike) -> FloatArray:
+    """What differs from its surroundings, of a plane shrunk to (Y, X) of at most `_OVERVIEW` px.
+
+    An even haze has none, however bright it is.
+    """
     overview = ScaledPlane(plane, min(1.0, _OVERVIEW / max(plane.shape[:2])))
-    pixels = overview[:, :]
+    pixels = np.asarray(overview[:, :], np.float32)
     gray = pixels.mean(axis=2) if pixels.ndim == 3 else pixels
-    weight = np.abs(gray - np.median(gray)) + 1e-6
-    return tuple(  # type: ignore[return-value]
-        float((weight.sum(axis=1 - axis) * (np.arange(n) + 0.5)).sum() / weight.sum() / n)
-        for axis, n in enumerate(gray.shape)
-    )
+    detail: FloatArray = np.abs(gray - ndimage.gaussian_filter(gray, _SURROUNDINGS))
+    return detail
+
+
+def _busiest_point(detail: FloatArray, side: float) -> tuple[float, float]:
+    """Center of the square with most detail, as fractions of height and width.
+
+    `side` is that of the square as a fraction of the longer one of the plane.
+    """
+    reach = max(1, round(side * max(detail.shape)))
+    density = ndimage.uniform_filter(detail, min(reach, 2 * max(detail.shape)), mode="constant")
+    y, x = np.unravel_index(int(density.argmax()), detail.shape)
+    return (y + 0.5) / detail.shape[0], (x + 0.5) / detail.shape[1]
 
 
 def _snap(scale: float) -> float:

@@ -31,6 +31,8 @@ _log = logging.getLogger("napari_dinocell.batch")
 _Length = Annotated[float, Field(gt=0, allow_inf_nan=False)]
 _FROZEN = ConfigDict(frozen=True, extra="forbid")
 _NOT_DECISIVE = ("device", "batch")
+# Values that leave it to the file or the model, where they aren't None and auto.
+_OPEN = {"diameter": ("auto",)}
 
 
 class Settings(BaseModel):
@@ -45,8 +47,8 @@ class Settings(BaseModel):
     channel: int | str | None = None
     pixel_size_um: tuple[_Length, _Length] | None = None
     """µm per px along (Y, X)."""
-    diameter: _Length | Literal["auto"] | None = None
-    """px."""
+    diameter: _Length | Literal["auto"] | None = "auto"
+    """px, auto, or None to resize nothing."""
     peak: float | None = Field(None, gt=0, lt=1)
     fill: float | None = Field(None, gt=0, lt=1)
     min_area: int | None = Field(None, ge=0)
@@ -75,7 +77,7 @@ class Settings(BaseModel):
         mine, others = self.model_dump(), other.model_dump()
         names = [name for name in mine if name not in _NOT_DECISIVE and mine[name] != others[name]]
         if given_only:
-            names = [name for name in names if mine[name] not in (None, "auto")]
+            names = [name for name in names if mine[name] not in _OPEN.get(name, (None, "auto"))]
         return [f"{name}: {mine[name]}, {others[name]}" for name in names]
 
 

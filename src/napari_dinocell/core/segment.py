@@ -38,7 +38,10 @@ def segment(
     ] = None,
     diameter: Annotated[
         str | None,
-        typer.Option(help="Typical cell diameter in px, or auto.", rich_help_panel=_RESULT),
+        typer.Option(
+            help="Typical cell diameter in px; auto (estimated, the default); none: as it is.",
+            rich_help_panel=_RESULT,
+        ),
     ] = None,
     pixel_size: Annotated[
         str | None,
@@ -158,7 +161,6 @@ def segment(
         "axes": axes,
         "channel": channel,
         "pixel_size_um": None if pixel_size is None else _pixel_size(pixel_size),
-        "diameter": None if diameter is None else _diameter(diameter),
         "peak": peak,
         "fill": fill,
         "min_area": min_area,
@@ -169,13 +171,18 @@ def segment(
         "link_gap": link_gap,
         "batch": batch,
     }
+    options: dict[str, Any] = {
+        option: value for option, value in given.items() if value is not None
+    }
+    if diameter is not None:
+        options["diameter"] = _diameter(diameter)
     if output is None:
         raise ValueError("The folder for the results is missing; give it with --output.")
     request = make_request(
         inputs or [],
         output,
         kinds,
-        {option: value for option, value in given.items() if value is not None},
+        options,
         name=name,
         recursive=recursive,
         earlier=None if from_run is None else RunRecord.read(from_run),
@@ -200,13 +207,15 @@ def _run(request: Request, todo: Sequence[Job], *, overwrite: bool) -> RunRecord
         return run_request(request, todo, overwrite=overwrite, watch=watch)
 
 
-def _diameter(text: str) -> float | str:
+def _diameter(text: str) -> float | str | None:
     if text == "auto":
         return text
+    if text == "none":
+        return None
     try:
         return float(text)
     except ValueError:
-        raise ValueError(f"--diameter {text!r} must be a number of px, or auto.") from None
+        raise ValueError(f"--diameter {text!r} must be a number of px, auto or none.") from None
 
 
 def _pixel_size(text: str) -> tuple[float, float]:

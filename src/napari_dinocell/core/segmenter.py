@@ -132,7 +132,7 @@ class Segmenter:
         axes: str | None = None,
         *,
         channel: int | str | None = None,
-        diameter: float | str | None = None,
+        diameter: float | str | None = "auto",
         pixel_size_um: float | tuple[float, float] | None = None,
         ranges: Sequence[IntensityRange] | None = None,
         progress: Progress | None = None,
@@ -148,10 +148,10 @@ class Segmenter:
             One letter per dimension out of `TZCYXS`; needed for arrays that are not (Y, X).
         channel : int or str, optional
             Position or name; needed where there are several.
-        diameter : float or "auto", optional
+        diameter : float, "auto" or None
             Median diameter of the cells in px of the image: it is resized so that they have the
-            model's. "auto" estimates it. None: by pixel size where image and model know theirs,
-            else not resized.
+            model's. "auto" goes by the pixel size where image and model know theirs, and estimates
+            the diameter elsewhere (seven or more tiles). None resizes nothing.
         pixel_size_um : float or (float, float), optional
             µm per px, or (y, x); overrides the image's.
         ranges : sequence of IntensityRange, optional
@@ -184,7 +184,7 @@ class Segmenter:
         images: Iterable[ImageSource],
         *,
         channel: int | str | None = None,
-        diameter: float | str | None = None,
+        diameter: float | str | None = "auto",
         cancel: Cancel | None = None,
         batch_size: int | None = None,
     ) -> Iterator[Prediction]:
@@ -217,13 +217,13 @@ class Segmenter:
         job.maps_folder = self.maps_folder
         diameter = options.diameter
         if diameter == "auto":
-            job.scaling = self._estimate(job, options.cancel)
+            job.scaling = scaling_for_pixel_size(self.card, image.pixel_size_um) or (
+                self._estimate(job, options.cancel)
+            )
         elif isinstance(diameter, str):
             raise ValueError(f"Diameter is {diameter!r}; give a number of pixels, or 'auto'.")
         elif diameter is not None:
             job.scaling = scaling_for_diameter(self.card, float(diameter))
-        else:
-            job.scaling = scaling_for_pixel_size(self.card, image.pixel_size_um)
         return job
 
     def _estimate(self, job: ImageJob, cancel: Cancel | None) -> Scaling:

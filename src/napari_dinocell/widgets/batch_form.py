@@ -64,7 +64,7 @@ class BatchSettings:
     model: str = "auto"
     device: str = "auto"
     channel: int | None = None
-    diameter: float | str | None = None
+    diameter: float | str | None = "auto"
     peak: float | None = None
     fill: float | None = None
     min_area: int | None = None

@@ -45,8 +45,9 @@ class CellSize(QObject):
         self.how = OptionBox(
             "Cell size",
             "The image is resized so that its cells are as large as those the model was trained "
-            "on. Estimate looks at the image; or type their diameter, or draw it.",
-            (AS_IS, ESTIMATE, GIVEN),
+            "on. Estimate looks at the image; or type their diameter, or draw it: that is faster "
+            "and surer.",
+            (ESTIMATE, AS_IS, GIVEN),
         )
         self.pixels = _length("Diameter in pixels", " px")
         self.microns = _length("Diameter in µm", " µm")

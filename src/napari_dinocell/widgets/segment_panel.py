@@ -201,6 +201,9 @@ class SegmentPanel(QWidget):
         )
         self.results.attach(Preview(self.viewer, layer, result, self))
         notes = " ".join(result.prediction.notes)
+        scaling = result.prediction.scaling
+        if scaling.reason == "estimate":
+            notes = f"Cells of about {scaling.diameter:.3g} px (estimated). {notes}"
         if self._is_outdated:
             notes = f"⚠ The image was changed meanwhile: the cells are those before. {notes}"
         self.say(f"Done in {time_text(result.seconds)} on {ready.device.upper()}. {notes}")
@@ -221,12 +224,11 @@ def plan_text(part: LayerPart, ready: Ready, diameter: float | str | None) -> st
     level = f" of level {part.level}" if part.level else ""
     seconds = ready.seconds(part, diameter if isinstance(diameter, float) else None)
     duration = time_text(seconds) if seconds < 1 else f"about {time_text(seconds)}"
-    if diameter == "auto":
-        duration += ", depending on the cells' size,"
+    first = ", after a look at the cells' size" if diameter == "auto" else ""
     note = f"\n{ready.note}" if ready.note else ""
     if max(part.plane_shape) > _LARGEST_TEXTURE:
         note += (
             f"\n⚠ napari draws labels above {_LARGEST_TEXTURE:,} px coarsely; the cells and all "
             "files are exact. A region is drawn exactly, too."
         )
-    return f"{planes}{size} px{level}: {duration} on {ready.device.upper()}.{note}"
+    return f"{planes}{size} px{level}: {duration} on {ready.device.upper()}{first}.{note}"

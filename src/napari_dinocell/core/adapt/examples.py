@@ -230,7 +230,8 @@ def annotate(example: Example, card: ModelCard) -> Annotation:
     if scale is None and example.diameter is not None:
         scale = scaling_for_diameter(card, example.diameter).scale
     if scale is None:
-        scale = scaling_for_pixel_size(card, image.pixel_size_um).scale
+        by_pixel_size = scaling_for_pixel_size(card, image.pixel_size_um)
+        scale = 1.0 if by_pixel_size is None else by_pixel_size.scale
     visible: PlaneLike | None = job.normalized(0)
     if visible is not None and scale != 1.0:
         visible = ScaledPlane(visible, scale)
