@@ -3,6 +3,7 @@
 import copy
 import json
 import re
+import shutil
 from pathlib import Path
 
 import numpy as np
@@ -207,7 +208,12 @@ def run_file(fields, tmp_path):
     network = network_of()
     base = tmp_path / "base.safetensors"
     card = ModelCard(
-        name="base", architecture=network.architecture, peak=0.5, fill=0.2, diameter=13
+        name="base",
+        architecture=network.architecture,
+        peak=0.5,
+        fill=0.2,
+        diameter=13,
+        licenses={"old": "MIT", "bright": "unknown"},
     )
     save_model(base, network, card)
     content = {
@@ -223,6 +229,7 @@ def run_file(fields, tmp_path):
         "validation_tasks": 2,
         "keep": 10,
         "device": "cpu",
+        "licenses": {"bright": "CC0 1.0"},
     }
     path = tmp_path / "meta.yaml"
     path.write_text(yaml.safe_dump(content), encoding="utf-8")
@@ -258,11 +265,33 @@ def test_a_run_that_goes_on_ends_like_one_that_was_never_stopped(run_file, tmp_p
     network, card = load_model(path)
     base, _ = load_model(tmp_path / "base.safetensors")
     assert (card.name, card.data) == ("discs-meta", ("bright",))
+    assert card.licenses == {"old": "MIT", "bright": "CC0 1.0"}
     for name, value in network.encoder.state_dict().items():
         assert torch.equal(value, base.encoder.state_dict()[name]), name
     log = [json.loads(line) for line in (tmp_path / "out" / "log.jsonl").read_text().splitlines()]
     looks = [entry["held_out_adapted"] for entry in log if "held_out_adapted" in entry]
     assert min(looks) == whole["best"]
+
+
+def test_sets_that_must_not_be_trained_on_are_refused_as_in_training(
+    fields, run_file, tmp_path, capsys
+):
+    lines = ["set,split,image,label,group,train_allowed"]
+    for name, allowed in (("bright", "yes"), ("dim", "no")):
+        for number, split in enumerate(("train", "train", "val")):
+            stem = f"{name}/{{}}/training_{name}{number}.tif"
+            paths = ",".join(stem.format(part) for part in ("images", "labels"))
+            lines.append(f"{name},{split},{paths},{name}{number},{allowed}")
+    folder = tmp_path / "indexed"
+    shutil.copytree(fields / "training", folder)
+    (folder / "index.csv").write_text("\n".join(lines) + "\n", encoding="utf-8")
+    source = f"data.source={folder}"
+    assert main([str(run_file), source, "data.sets={bright: 1.0, dim: 1.0}"]) == 2
+    assert "dim must not be trained on" in capsys.readouterr().err
+    assert not (tmp_path / "out").exists()
+    # Without names, what may be trained on is taken.
+    assert main([str(run_file), source, "steps=1"]) == 0
+    assert load_model(tmp_path / "out" / "discs-meta.safetensors")[1].data == ("bright",)
 
 
 def test_the_command_runs_and_says_in_one_sentence_what_is_wrong(run_file, tmp_path, capsys):

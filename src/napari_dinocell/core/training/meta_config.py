@@ -42,3 +42,6 @@ class MetaConfig(Section):
     validate_every: int = Field(100, ge=1, description="tasks")
     validation_tasks: int = Field(12, ge=1, description="held-out tasks that are adapted to")
     log_every: int = Field(10, ge=1, description="tasks")
+    licenses: dict[str, str] = Field(
+        {}, description="license of each data set, for the card; those of the base are kept"
+    )

@@ -153,6 +153,7 @@ def _write(
             "min_prominence": at.min_prominence,
             "confidence": {},  # of other maps
             "data": tuple(sorted({*base.data, *training.set_names})),
+            "licenses": base.licenses | config.licenses,
             "command": "python -m napari_dinocell.core.meta_train (config.yaml beside the model)",
             "seed": config.seed,
             "scores": {"validation": {"objective": tuned.objective}},
