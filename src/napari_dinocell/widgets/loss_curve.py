@@ -53,11 +53,11 @@ class LossCurve(QWidget):
             self._line(painter, self.loss, top, QPen(faint, 1.5))
             self._line(painter, self.held_out, top, QPen(_HELD_OUT, 2))
             painter.setPen(faint)
-            shown = (self.held_out or self.loss)[-1]
+            shown, last = (self.held_out or self.loss)[-1], self.steps[-1]
             painter.drawText(
                 self.rect().adjusted(0, 0, -2, 0),
                 Qt.AlignmentFlag.AlignRight | Qt.AlignmentFlag.AlignTop,
-                f"loss {shown:.4f} after {self.steps[-1]} steps",
+                f"loss {shown:.4f} after {last} step{'s' * (last != 1)}",
             )
         painter.end()
 

@@ -244,7 +244,8 @@ def gather(
         unit not in reached and annotations[unit.annotation].plane is not None for unit in units
     )
     if n_left:
-        notes.append(f"{n_left} annotations were left out: there was no time or memory for them.")
+        were = "annotation was" if n_left == 1 else "annotations were"
+        notes.append(f"{n_left} {were} left out: there was no time or memory for more.")
     return evidence, notes
 
 
