@@ -19,7 +19,12 @@ from napari_dinocell.core.model.card import ModelCard
 from napari_dinocell.core.prediction import Scaling
 from napari_dinocell.core.rescale import ScaledPlane
 
-__all__ = ["estimate_scaling", "scaling_for_diameter", "scaling_for_pixel_size"]
+__all__ = [
+    "estimate_scaling",
+    "scaling_for_cells",
+    "scaling_for_diameter",
+    "scaling_for_pixel_size",
+]
 
 FloatArray = npt.NDArray[np.float32]
 MapOf = Callable[[PlaneLike], npt.NDArray[np.floating[Any]]]
@@ -61,6 +66,14 @@ def scaling_for_pixel_size(
     return Scaling(_snap(scale), card.diameter / scale, "pixel size")
 
 
+def scaling_for_cells(card: ModelCard, diameter: float, n_cells: int) -> Scaling:
+    """Scaling for the median diameter (px of the image) of a few cells; small changes are left out."""
+    scale = float(np.clip(card.diameter / diameter, _LEAST_SCALE, _LARGEST_SCALE))
+    if max(scale, 1 / scale) < _NOT_WORTH_IT:
+        scale = 1.0
+    return Scaling(scale, diameter, "estimate", n_cells)
+
+
 def estimate_scaling(planes: Iterable[PlaneLike], card: ModelCard, map_of: MapOf) -> Scaling:
     """Scaling from the cells that the model itself finds at several scales.
 
@@ -80,31 +93,28 @@ def estimate_scaling(planes: Iterable[PlaneLike], card: ModelCard, map_of: MapOf
     Notes
     -----
     Looks at windows of one tile of the network, where the plane has most detail: at seven sizes,
-    half an octave apart, and further if the smallest or the largest is the best. A size counts by the mean confidence of its cells, as if a few wrong ones were among them (the only
-    cell of a window is no proof), and less the more their median diameter differs from the model's.
+    half an octave apart, and further if the smallest or the largest is the best. A size counts by
+    the mean confidence of its cells, as if a few wrong ones were among them (the only cell of a
+    window is no proof), and less the more their median diameter differs from the model's.
     """
     for plane in planes:
         found = _search(plane, card, map_of)
-        if found is not None:
-            diameter, n_cells = found
-            scale = card.diameter / diameter
-            if max(scale, 1 / scale) < _NOT_WORTH_IT:
-                scale = 1.0
-            return Scaling(scale, diameter, "estimate", n_cells)
+        if found.score > 0:
+            return scaling_for_cells(card, found.diameter, found.n_cells)
     return Scaling(1.0, None, "no cells found")
 
 
 @dataclass(frozen=True)
 class _Look:
-    """What is seen of a plane at one scale: a diameter in px of the image, and how good it is."""
+    """The cells of a plane at one scale: how sure they are, and their diameter in px of the image."""
 
-    score: float
-    diameter: float
-    n_cells: int
+    score: float = 0.0
+    diameter: float = 0.0
+    n_cells: int = 0
 
 
-def _search(plane: PlaneLike, card: ModelCard, map_of: MapOf) -> tuple[float, int] | None:
-    """Median diameter (px of the image) and number of the cells at the best scale."""
+def _search(plane: PlaneLike, card: ModelCard, map_of: MapOf) -> _Look:
+    """The best look; its score is 0 where no scale shows a cell."""
     detail = _detail(plane)
 
     @cache
@@ -112,21 +122,19 @@ def _search(plane: PlaneLike, card: ModelCard, map_of: MapOf) -> tuple[float, in
         return _look(plane, detail, 2.0 ** (half_octaves / 2), card, map_of)
 
     best = max(_FIRST_LOOKS, key=lambda step: look(step).score)
-    if look(best).score == 0:
-        return None
     for direction in (-1, 1):
         while abs(best + direction) <= _LAST_LOOK and (
             look(best + direction).score > look(best).score
         ):
             best += direction
-    return look(best).diameter, look(best).n_cells
+    return look(best)
 
 
 def _look(
     plane: PlaneLike, detail: FloatArray, scale: float, card: ModelCard, map_of: MapOf
 ) -> _Look:
     if scale < 1 and min(plane.shape[:2]) * scale < _LEAST_SIDE:
-        return _Look(0.0, 0.0, 0)
+        return _Look()
     scaled = ScaledPlane(plane, scale)
     center = _busiest_point(detail, card.tile / max(scaled.shape[:2]))
     window = _window(scaled.shape[:2], center, card.tile)
@@ -134,7 +142,7 @@ def _look(
         card.peak, card.fill, min_area=card.min_area, min_prominence=card.min_prominence
     )
     if len(cut.ids) == 0:
-        return _Look(0.0, 0.0, 0)
+        return _Look()
     # A model without a fit of its confidence has the means of the map instead.
     chances = confidence(cut, card.confidence) if card.confidence else cut.means
     median = float(np.median(_diameters(cut)))

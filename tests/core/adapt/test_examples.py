@@ -73,6 +73,15 @@ def test_annotation_and_pixels_are_scaled_alike():
     assert pixels[annotation.labels > 0].mean() > 2 * pixels[annotation.labels == 0].mean()
 
 
+def test_labeled_cells_tell_the_scale_where_nothing_else_does():
+    large, labels = (np.kron(part, np.ones((3, 3), part.dtype)) for part in plane_of())
+    annotation = annotate(Example(large, labels), CARD)
+    assert annotation.scale == pytest.approx(1 / 3, rel=0.05)
+    assert annotation.diameters[1:] == pytest.approx(14, rel=0.1)
+    assert annotate(Example(large, labels, scale=1.0), CARD).scale == 1.0
+    assert annotate(Example(large, labels * 0, background=labels == 0), CARD).scale == 1.0
+
+
 def test_planes_of_a_stack_become_examples_where_something_is_annotated():
     plane, labels = plane_of()
     stack, marks = np.stack([plane, plane * 0.5, plane]), np.zeros((3, *labels.shape), int)

@@ -48,7 +48,11 @@ def adapt_command(
         str | None, typer.Option(help="Position from 0, or name.", rich_help_panel=_KNOWN)
     ] = None,
     diameter: Annotated[
-        float | None, typer.Option(help="Typical cell diameter, px.", rich_help_panel=_KNOWN)
+        float | None,
+        typer.Option(
+            help="Typical cell diameter, px; else that of the labeled cells.",
+            rich_help_panel=_KNOWN,
+        ),
     ] = None,
     model: Annotated[
         str | None, typer.Option(help="Base: name of a bundled or an own model, or a model file.")

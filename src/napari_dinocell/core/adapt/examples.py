@@ -15,7 +15,11 @@ import numpy.typing as npt
 from scipy import ndimage
 
 from napari_dinocell.core.axes import output_axes, output_shape, planes
-from napari_dinocell.core.diameter import scaling_for_diameter, scaling_for_pixel_size
+from napari_dinocell.core.diameter import (
+    scaling_for_cells,
+    scaling_for_diameter,
+    scaling_for_pixel_size,
+)
 from napari_dinocell.core.images import Image, image_from_array
 from napari_dinocell.core.intensity import IntensityRange, PlaneLike
 from napari_dinocell.core.job import ImageJob
@@ -50,7 +54,8 @@ class Example:
         Pixels of the network per pixel of the image, `Prediction.scale` of the prediction that was
         corrected.
     diameter : float, optional
-        Median diameter of the cells, px of the image; where no scale is given.
+        Median diameter of the cells, px of the image, where no scale is given; that of the labeled
+        cells if this isn't, either.
     intensity : IntensityRange, optional
         Normalization, `Prediction.ranges[i]`; by default that of the plane.
     name : str
@@ -204,7 +209,7 @@ def annotate(example: Example, card: ModelCard) -> Annotation:
     """Bring an example to the network's scale and number its units.
 
     The scale is the example's; else it follows from its diameter, else from the pixel sizes of
-    image and model, else it is 1.
+    image and model, else from the median diameter of its labeled cells; without any it is 1.
 
     Parameters
     ----------
@@ -226,12 +231,7 @@ def annotate(example: Example, card: ModelCard) -> Annotation:
     assert isinstance(image, Image)
     ranges = None if example.intensity is None else [example.intensity]
     job = ImageJob(card, image, example.channel, ranges)
-    scale = example.scale
-    if scale is None and example.diameter is not None:
-        scale = scaling_for_diameter(card, example.diameter).scale
-    if scale is None:
-        by_pixel_size = scaling_for_pixel_size(card, image.pixel_size_um)
-        scale = 1.0 if by_pixel_size is None else by_pixel_size.scale
+    scale = _scale_of(example, image, card)
     visible: PlaneLike | None = job.normalized(0)
     if visible is not None and scale != 1.0:
         visible = ScaledPlane(visible, scale)
@@ -257,6 +257,20 @@ def annotate(example: Example, card: ModelCard) -> Annotation:
         complete=complete,
         diameters=diameters,
     )
+
+
+def _scale_of(example: Example, image: Image, card: ModelCard) -> float:
+    if example.scale is not None:
+        return example.scale
+    if example.diameter is not None:
+        return scaling_for_diameter(card, example.diameter).scale
+    scaling = scaling_for_pixel_size(card, image.pixel_size_um)
+    if scaling is None:
+        diameters = _numbered(example.labels)[1][1:]
+        if not len(diameters):
+            return 1.0
+        scaling = scaling_for_cells(card, float(np.median(diameters)), len(diameters))
+    return scaling.scale
 
 
 def _misfit(what: str, name: str, given: tuple[int, ...], wanted: tuple[int, ...]) -> str:
