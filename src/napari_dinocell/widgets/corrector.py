@@ -9,6 +9,7 @@ import numpy as np
 import numpy.typing as npt
 from qtpy.QtCore import QObject, QTimer, Signal
 
+from napari_dinocell.widgets.brush import Brush
 from napari_dinocell.widgets.corrected import adopt, corrected_layer, is_correction, origin_of
 from napari_dinocell.widgets.origin import Origin
 from napari_dinocell.widgets.placement import Placement
@@ -21,6 +22,7 @@ if TYPE_CHECKING:
 __all__ = ["Corrector", "Path"]
 
 Path = list[tuple[float, float]]
+Indices = npt.NDArray[np.intp]
 
 _OUTLINE = 2  # px
 
@@ -58,6 +60,7 @@ class Corrector(QObject):
         self._outlines.setSingleShot(True)
         self._outlines.setInterval(0)
         self._outlines.timeout.connect(self._outline)
+        self.brush = Brush(viewer, lambda: self._planes()[1], self._write, self)
         preview.layer.events.paint.connect(self._preview_painted)
         viewer.layers.events.removed.connect(self._layer_removed)
 
@@ -147,19 +150,42 @@ class Corrector(QObject):
 
     def draw(self) -> None:
         """Let the user paint a new cell with napari's own brush."""
+        self._paint(self._new_id())
+        self.said.emit("Paint one cell; press N for the next. Escape ends.")
+
+    def redraw(self, cell: int) -> None:
+        """Let the user change the shape of a verified cell."""
+        self._paint(cell)
+        self.said.emit("Paint what the cell lacks; 1 takes the eraser, 2 the brush. Escape ends.")
+
+    def verified_under(self, path: Path) -> int | None:
+        """Id of the first cell that a line touches, which is verified if it was not yet."""
+        cells = self._under(path)
+        if not len(cells):
+            self.said.emit("No cell to redraw there.")
+            return None
+        if cells.verified:
+            return int(cells.verified[0])
+        cell = self._new_id()
+        first = type(cells)(preview=cells.preview[:1])
+        self._apply(self._rules.accept(first, *self._planes(), cell))
+        return cell
+
+    def _paint(self, cell: int) -> None:
         layer = self.ensure_layer()
-        layer.selected_label = self._new_id()
         self.viewer.layers.selection.active = layer
-        layer.mode = "paint"
-        self.said.emit("Paint one cell; press N for the next.")
+        self.brush.take(layer, cell)
 
     def restore(self, corrected: npt.NDArray[np.integer]) -> None:
         """Take corrections that were made before, as one undo step; those of now come first."""
         layer = self.ensure_layer()
         at = np.nonzero((corrected > 0) & (layer.data == 0))
-        layer.data_setitem(at, corrected[at].astype(layer.data.dtype))
+        values = corrected[at].astype(layer.data.dtype)
+        layer.data_setitem(at, values)
         layer.selected_label = self._new_id()
         self._follow()
+        n_cells = np.count_nonzero(np.unique(values) >= self._rules.FIRST_VERIFIED)
+        self.said.emit(f"Restored {_count(n_cells)}, and what was deleted.")
 
     def path_of(self, positions: list[Any]) -> Path:
         """(y, x) pixels of the plane in view, of world coordinates."""
@@ -192,15 +218,19 @@ class Corrector(QObject):
         if int(edit.values.max()) > np.iinfo(layer.data.dtype).max:
             self.said.emit("The corrected layer is full (65 535 cells); export it and go on anew.")
             return
-        index = self.preview.prediction.indices[self.preview.plane]
-        at = {"Y": edit.y, "X": edit.x} | {
-            letter: np.full(len(edit), position) for letter, position in index.items()
-        }
-        indices = tuple(at[letter] for letter in self.preview.prediction.axes)
-        layer.data_setitem(indices, edit.values.astype(layer.data.dtype))
+        self._write(edit.y, edit.x, edit.values)
         layer.selected_label = self._new_id()
         self.viewer.layers.selection.active = layer
         self._follow()
+
+    def _write(self, y: Indices, x: Indices, values: npt.NDArray[np.integer]) -> None:
+        """Change pixels of the corrected plane in view."""
+        prediction = self.preview.prediction
+        index = prediction.indices[self.preview.plane]
+        at = {"Y": y, "X": x} | {axis: np.full(len(y), n) for axis, n in index.items()}
+        layer = self.ensure_layer()
+        indices = tuple(at[axis] for axis in prediction.axes)
+        layer.data_setitem(indices, values.astype(layer.data.dtype))
 
     def _changed(self, event: Any = None) -> None:
         """The user painted, undid or redid: follow when the event loop comes to it."""
@@ -237,11 +267,13 @@ class Corrector(QObject):
 
     def _layer_removed(self, event: Any) -> None:
         if self.layer is not None and event.value == self.layer:
+            self.brush.put_away()
             self.preview.corrected = None
             self._later.start()
 
     def close(self) -> None:
         """Stop listening."""
+        self.brush.put_away()
         self._later.stop()
         self._painted.stop()
         self._outlines.stop()

@@ -13,10 +13,11 @@ from napari_dinocell.widgets.preview import Preview
 
 __all__ = ["KEYS", "EditTools"]
 
-ACCEPT, DELETE, MERGE, SPLIT, DRAW = "Accept", "Delete", "Merge", "Split", "New cell"
+ACCEPT, DELETE, MERGE, SPLIT = "Accept", "Delete", "Merge", "Split"
+DRAW, REDRAW = "New cell", "Redraw"
 
-# Good, wrong, join, cut (k), new: keys that napari uses for no kind of layer.
-KEYS = {ACCEPT: "G", DELETE: "W", MERGE: "J", SPLIT: "K", DRAW: "N"}
+# Good, wrong, join, cut (k), new, shape: keys that napari uses for no kind of layer.
+KEYS = {ACCEPT: "G", DELETE: "W", MERGE: "J", SPLIT: "K", DRAW: "N", REDRAW: "H"}
 
 _TIPS = {
     ACCEPT: "Keep cells as they are: click them, or draw across several.",
@@ -24,6 +25,7 @@ _TIPS = {
     MERGE: "Draw from one cell into the next: they become one.",
     SPLIT: "Draw across a cell from edge to edge.",
     DRAW: "Paint a cell that was not found.",
+    REDRAW: "Click a cell, then paint what it lacks or erase what is too much.",
 }
 
 
@@ -48,7 +50,7 @@ class EditTools(QWidget):
         grid.setContentsMargins(0, 0, 0, 0)
         for number, (name, key) in enumerate(KEYS.items()):
             button = QPushButton(f"{name} ({key})")
-            button.setCheckable(name != DRAW)
+            button.setCheckable(True)
             button.setToolTip(f"{_TIPS[name]} Ctrl+Z takes it back.")
             button.clicked.connect(self._toggler(name))
             grid.addWidget(button, number // 2, number % 2)
@@ -84,32 +86,39 @@ class EditTools(QWidget):
         """Take a tool; the one in hand is put away, and only that if it is the same."""
         same = tool == self.tool
         self.put_away()
-        if same or self.corrector is None:
+        if self.corrector is None or (same and tool != DRAW):
             return
+        layer = self.corrector.ensure_layer()
+        self._bind(layer)
+        self._take_in_hand(tool)
         if tool == DRAW:
-            self._bind(self.corrector.ensure_layer())
             self.corrector.draw()
             return
-        self.tool = tool
-        self.buttons[tool].setChecked(True)
-        self._bind(self.corrector.ensure_layer())
-        for layer in (self.corrector.preview.layer, self.corrector.layer):
-            layer.mode = "pan_zoom"
-            layer.mouse_pan = False
-            layer.bind_key("Escape", self.put_away, overwrite=True)
-        self.viewer.layers.selection.active = self.corrector.layer
+        for shown in (self.corrector.preview.layer, layer):
+            shown.mode = "pan_zoom"
+            shown.mouse_pan = False
+        self.viewer.layers.selection.active = layer
         self.viewer.mouse_drag_callbacks.append(self._stroke)
         self.said.emit(f"{_TIPS[tool]} Escape ends.")
+
+    def _take_in_hand(self, tool: str) -> None:
+        assert self.corrector is not None
+        self.tool = tool
+        self.buttons[tool].setChecked(True)
+        for layer in (self.corrector.preview.layer, self.corrector.layer):
+            layer.bind_key("Escape", self.put_away, overwrite=True)
 
     def put_away(self, *_: Any) -> None:
         """Let the mouse move the picture again."""
         tool, self.tool = self.tool, ""
+        for button in self.buttons.values():
+            button.setChecked(False)
         if not tool:
             return
-        self.buttons[tool].setChecked(False)
         if self._stroke in self.viewer.mouse_drag_callbacks:
             self.viewer.mouse_drag_callbacks.remove(self._stroke)
         if self.corrector is not None:
+            self.corrector.brush.put_away()
             for layer in (self.corrector.preview.layer, self.corrector.layer):
                 if layer is not None:
                     layer.mouse_pan = True
@@ -120,6 +129,9 @@ class EditTools(QWidget):
         """Use the tool in hand on a line of world coordinates."""
         if self.corrector is None:
             return
+        if self.tool == REDRAW:
+            self._redraw(positions)
+            return
         uses: dict[str, Callable[[Any], None]] = {
             ACCEPT: self.corrector.accept,
             DELETE: self.corrector.reject,
@@ -127,6 +139,17 @@ class EditTools(QWidget):
             SPLIT: self.corrector.split,
         }
         uses[self.tool](self.corrector.path_of(positions))
+
+    def _redraw(self, positions: list[Any]) -> None:
+        """Exchange the tool for the brush, once a cell is found."""
+        corrector = self.corrector
+        assert corrector is not None
+        cell = corrector.verified_under(corrector.path_of(positions))
+        if cell is None:
+            return
+        self.put_away()
+        self._take_in_hand(DRAW)
+        corrector.redraw(cell)
 
     def _stroke(self, viewer: Any, event: Any) -> Iterator[None]:
         """Collect a line from press to release."""
