@@ -193,7 +193,7 @@ def test_settings_of_a_level_of_a_pyramid_are_those_of_the_whole_file(make_panel
     from synthetic import discs  # noqa: PLC0415
 
     from napari_dinocell.widgets.batch_panel import BatchPanel, BatchSettings  # noqa: PLC0415
-    from napari_dinocell.widgets.cell_size import GIVEN  # noqa: PLC0415
+    from napari_dinocell.widgets.cell_size import AS_IS, GIVEN  # noqa: PLC0415
 
     plane = discs((640, 800), pitch=160, radius=52)
     viewer, panel = make_panel([plane[:: 2**i, :: 2**i] for i in range(3)], multiscale=True)
@@ -208,6 +208,9 @@ def test_settings_of_a_level_of_a_pyramid_are_those_of_the_whole_file(make_panel
         return BatchSettings.of(panel.preview)
 
     panel.form.level.value = 2
+    assert settings().diameter == "auto", "each file is looked at"
+    panel.form.choose_layer(viewer.layers["image"])
+    panel.form.cell_size.how.value = AS_IS
     # The level as it is: cells of 24 px there, as the model wants them, are 96 px wide in the file.
     assert (settings().diameter, settings().min_area) == (96, 80)
     panel.form.choose_layer(viewer.layers["image"])
