@@ -184,7 +184,7 @@ class Corrector(QObject):
         layer.data_setitem(at, values)
         layer.selected_label = self._new_id()
         self._follow()
-        n_cells = np.count_nonzero(np.unique(values) >= self._rules.FIRST_VERIFIED)
+        n_cells = int(np.count_nonzero(np.unique(values) >= self._rules.FIRST_VERIFIED))
         self.said.emit(f"Restored {_count(n_cells)}, and what was deleted.")
 
     def path_of(self, positions: list[Any]) -> Path:

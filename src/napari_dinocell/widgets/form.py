@@ -206,7 +206,7 @@ class SegmentForm(QWidget):
     def _show_needed(self, value: Any = None) -> None:
         """Hide the questions that this image does not raise."""
         axes, layer = self.axes.value or "", self.layer
-        self._show(self.axes.native, layer is not None and len(pixels_of(layer).shape) > 2)
+        self._show(self.axes.native, len(self.axes.options) > 1)
         self._show(self.channel.native, "C" in axes or "S" in axes)
         self._show(self.planes.native, "T" in axes or "Z" in axes)
         self._show(self.level.native, layer is not None and layer.multiscale)

@@ -8,7 +8,7 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 from qtpy.QtCore import Qt, Signal
-from qtpy.QtWidgets import QLabel, QPushButton, QSizePolicy, QVBoxLayout, QWidget
+from qtpy.QtWidgets import QHBoxLayout, QLabel, QPushButton, QSizePolicy, QVBoxLayout, QWidget
 
 from napari_dinocell.widgets.autosave import Autosaver
 from napari_dinocell.widgets.editing import EditTools
@@ -46,8 +46,8 @@ class ResultPanel(QWidget):
         self.export_button = ExportButton(self.export, self._name)
         self.further = FurtherSteps(viewer)
         self._writing: Job | None = None
-        self.map_button = QPushButton("Show distance map")
-        self.map_button.setToolTip("What the thresholds cut: 0 outside, highest amid a cell.")
+        self.map_button = QPushButton("Distance map")
+        self.map_button.setToolTip("Show what the thresholds cut: 0 outside, highest amid a cell.")
         self.map_button.clicked.connect(self._show_map)
         self.map_button.setEnabled(False)
         self._mapping: Job | None = None
@@ -62,8 +62,7 @@ class ResultPanel(QWidget):
             self.figures,
             self.tools,
             self.restore_button,
-            self.map_button,
-            self.export_button,
+            _side_by_side(self.map_button, self.export_button),
             self.further,
         ):
             layout.addWidget(widget)
@@ -199,6 +198,15 @@ class ResultPanel(QWidget):
         self.export_button.setEnabled(False)
         self.further.follow(None, None)
         self.figures.setText("")
+
+
+def _side_by_side(*widgets: QWidget) -> QWidget:
+    row = QWidget()
+    layout = QHBoxLayout(row)
+    layout.setContentsMargins(0, 0, 0, 0)
+    for widget in widgets:
+        layout.addWidget(widget, 1)
+    return row
 
 
 def text_line(name: str) -> QLabel:
