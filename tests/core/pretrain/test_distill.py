@@ -1,13 +1,20 @@
 """Distillation of a backbone with learned positions into the DINOv3 form, on tiny networks."""
 
 import json
+import os
+import signal
+import subprocess
+import sys
+import threading
+import time
 
 import pytest
 import torch
 
 from napari_dinocell.core.model.files import load_backbone, save_backbone
 from napari_dinocell.core.model.vit import VisionTransformer, ViTConfig
-from napari_dinocell.core.pretrain.distill import dinov3_form, distance, distill, main
+from napari_dinocell.core.pretrain.distill import main
+from napari_dinocell.core.pretrain.distillation import Distillation, dinov3_form, distance
 
 TEACHER = ViTConfig(
     width=48, depth=2, heads=3, levels=(0, 0, 1, 1), layer_scale=1.0, position="learned",
@@ -66,7 +73,9 @@ def test_the_student_comes_nearer_on_images_that_it_has_not_seen(teacher):
     with torch.no_grad():
         before = distance(teacher, student, unseen)
     kept = {name: value.clone() for name, value in teacher.state_dict().items()}
-    distill(teacher, student, (crops(8, step) for step in range(80)), steps=80, lr=3e-3)
+    training = Distillation(teacher, student, steps=80, lr=3e-3)
+    for step in range(80):
+        training.advance(crops(8, step))
     with torch.no_grad():
         after = distance(teacher, student, unseen)
     assert float(before.patches) > 0.1
@@ -90,6 +99,84 @@ def test_the_command_writes_a_start_in_the_dinov3_form(teacher, fields, tmp_path
     assert figures["after"]["patches"] < figures["before"]["patches"]
     written, _ = load_backbone(tmp_path / "new.safetensors")
     assert written.config == dinov3_form(teacher).config
+
+
+@pytest.fixture
+def command(teacher, fields, tmp_path):
+    """Words of the command that writes `name`, 24 steps with a checkpoint after every fourth."""
+    save_backbone(tmp_path / "old.safetensors", teacher)
+
+    def words(name, *more):
+        options = ["--axes", "CYX", "--steps", "24", "--batch", "4", "--size", "32", "--lr", "1e-3"]
+        paths = [str(tmp_path / "old.safetensors"), str(fields), "--out", str(tmp_path / name)]
+        return [*paths, *options, "--device", "cpu", "--checkpoint-every", "4", *more]
+
+    return words
+
+
+@pytest.fixture
+def one_thread():
+    before = torch.get_num_threads()
+    torch.set_num_threads(1)
+    yield
+    torch.set_num_threads(before)
+
+
+def checkpoints(folder):
+    return sorted(path.name for path in folder.glob("checkpoint-*.pt"))
+
+
+def test_a_run_that_was_killed_or_stopped_goes_on_bit_by_bit(command, one_thread, tmp_path, capsys):
+    assert main(command("whole.safetensors")) == 0
+    whole, wanted = load_backbone(tmp_path / "whole.safetensors")[0], capsys.readouterr().out
+    assert checkpoints(tmp_path / "whole-checkpoints")[-1] == "checkpoint-0000024.pt"
+
+    # kill -9 in the middle
+    module = [sys.executable, "-m", "napari_dinocell.core.pretrain.distill"]
+    process = subprocess.Popen(
+        [*module, *command("killed.safetensors")],
+        env=os.environ | {"OMP_NUM_THREADS": "1"}, stderr=subprocess.PIPE, stdout=subprocess.DEVNULL,
+    )  # fmt: skip
+    folder = tmp_path / "killed-checkpoints"
+    while process.poll() is None and not checkpoints(folder):
+        time.sleep(0.005)
+    process.kill()
+    _, errors = process.communicate()
+    assert checkpoints(folder), errors.decode()
+    assert not (tmp_path / "killed.safetensors").exists()
+
+    # then SIGTERM while it goes on
+    def ask_when_it_runs(newest):
+        while checkpoints(folder)[-1:] == [newest]:
+            time.sleep(0.001)
+        os.kill(os.getpid(), signal.SIGTERM)
+
+    newest = checkpoints(folder)[-1]
+    if newest < "checkpoint-0000016.pt":
+        thread = threading.Thread(target=ask_when_it_runs, args=[newest])
+        thread.start()
+        assert main(command("killed.safetensors")) == 130
+        thread.join()
+        assert newest < checkpoints(folder)[-1] < "checkpoint-0000024.pt"
+        assert not (tmp_path / "killed.safetensors").exists()
+        capsys.readouterr()
+
+    assert main(command("killed.safetensors")) == 0
+    assert capsys.readouterr().out == wanted
+    resumed, _ = load_backbone(tmp_path / "killed.safetensors")
+    for name, value in whole.state_dict().items():
+        assert torch.equal(value, resumed.state_dict()[name]), name
+
+
+def test_a_checkpoint_of_another_backbone_is_refused(teacher, command, tmp_path, capsys):
+    assert main(command("new.safetensors", "--steps", "1")) == 0
+    with torch.no_grad():
+        teacher.cls_token.add_(1)
+    save_backbone(tmp_path / "old.safetensors", teacher)
+    capsys.readouterr()
+    assert main(command("new.safetensors")) == 2
+    assert "checkpoint is of another backbone" in capsys.readouterr().err
+    assert main(command("new.safetensors", "--steps", "1", "--resume", "never")) == 0
 
 
 def test_a_file_that_needs_no_distillation_is_refused(teacher, fields, tmp_path, capsys):
