@@ -45,7 +45,7 @@ def test_a_widget_opens_is_narrow_enough_for_a_dock_and_can_be_read_out(viewer, 
     expected = next(c for c in CONTRIBUTIONS["commands"] if c["id"] == entry["command"])
     assert type(widget).__name__ == expected["python_name"].partition(":")[2]
     assert not dock.isHidden()
-    assert widget.minimumSizeHint().width() <= 340
+    assert widget.minimumSizeHint().width() <= 300
     # Each control has a name that can be read out, and is reached without a mouse.
     for control in controls(widget):
         text = control.text() if isinstance(control, QAbstractButton) else ""

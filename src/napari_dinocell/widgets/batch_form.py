@@ -30,6 +30,7 @@ if TYPE_CHECKING:
 __all__ = ["BatchForm", "BatchSettings", "FolderField"]
 
 AS_IS, ESTIMATE, TYPED = "as in training", "estimate", "give it"
+_LETTERS = 12
 _LINKS = {
     "each plane by itself": None,
     "3-D objects (Z)": "z",
@@ -141,7 +142,7 @@ class BatchForm(QWidget):
         self.size = QComboBox()
         self.size.addItems([AS_IS, ESTIMATE, TYPED])
         self.diameter = _number(1, 10000, 1, 30.0, " px")
-        self.own = QCheckBox("Thresholds of the run on screen")
+        self.own = QCheckBox("of the run on screen")
         self.own.setToolTip("Otherwise those of the model.")
         self.peak, self.fill = (_number(0.01, 0.99, 0.01, value) for value in (0.5, 0.1))
         self.min_area = QSpinBox()
@@ -153,6 +154,9 @@ class BatchForm(QWidget):
         )
         self.links = QComboBox()
         self.links.addItems(list(_LINKS))
+        policy = QComboBox.SizeAdjustPolicy.AdjustToMinimumContentsLengthWithIcon
+        self.links.setSizeAdjustPolicy(policy)
+        self.links.setMinimumContentsLength(_LETTERS)
         self.links.setToolTip("Of stacks and movies: along which axes one cell keeps one id.")
         self.written = {kind: QCheckBox(text) for kind, text in _KINDS.items()}
         self._lay_out()
@@ -179,7 +183,7 @@ class BatchForm(QWidget):
             ("Axes", self.axes),
             ("Cell size", self.size),
             ("Diameter", self.diameter),
-            ("", self.own),
+            ("Thresholds", self.own),
             ("Peak", self.peak),
             ("Fill", self.fill),
             ("Minimum area", self.min_area),

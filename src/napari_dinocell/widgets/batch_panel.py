@@ -11,6 +11,7 @@ from qtpy.QtWidgets import QCheckBox, QListWidget, QVBoxLayout, QWidget
 from napari_dinocell.core.record import RunRecord
 from napari_dinocell.core.request import Request, make_request
 from napari_dinocell.widgets.batch_form import BatchForm, BatchSettings
+from napari_dinocell.widgets.column import Column
 from napari_dinocell.widgets.engine import leave_a_core_to_the_window
 from napari_dinocell.widgets.jobs import Job, Steps, Ticket
 from napari_dinocell.widgets.preferences import preferences
@@ -44,9 +45,8 @@ class BatchPanel(QWidget):
         self.failures.setWordWrap(True)
         self.failures.hide()
         layout = QVBoxLayout(self)
-        for widget in (self.form, self.overwrite, self.runner, self.failures):
-            layout.addWidget(widget)
-        layout.addStretch(1)
+        layout.setContentsMargins(0, 0, 0, 0)
+        layout.addWidget(Column(self.form, self.overwrite, self.runner, self.failures))
         self.runner.busy.connect(lambda is_busy: self.form.setEnabled(not is_busy))
         self._models = Job(_choices, self)
         self._models.succeeded.connect(self._offer)
