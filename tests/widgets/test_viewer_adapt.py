@@ -2,6 +2,7 @@
 
 import numpy as np
 import pytest
+from qtpy.QtCore import QRect, Qt
 from synthetic import discs
 
 from napari_dinocell.core.adapt import Limits
@@ -63,6 +64,23 @@ def test_a_verdict_comes_with_its_reason_and_only_what_is_better_is_kept(annotat
     assert bool(outcome.name) is is_better
     assert own_models() == ((outcome.name,) if is_better else ())
     assert adapting.verdict.undo_button.isVisibleTo(adapting) is is_better
+    for label in (adapting.verdict.title, adapting.verdict.text):
+        for width in range(240, 340, 5):
+            assert_height_fits_the_words(label, width)
+
+
+def assert_height_fits_the_words(label, width):
+    """No blank lines around the words, none cut off, at the width that they are wrapped at."""
+    frame = (
+        label.width() - label.contentsRect().width(),
+        label.height() - label.contentsRect().height(),
+    )
+    metrics = label.fontMetrics()
+    words = metrics.boundingRect(
+        QRect(0, 0, width - frame[0], 10_000), Qt.TextFlag.TextWordWrap, label.text()
+    )
+    blank = label.heightForWidth(width) - frame[1] - words.height()
+    assert 0 <= blank < metrics.lineSpacing(), (label.text(), width)
 
 
 def test_two_cells_verify_nothing_so_the_user_is_asked_and_may_undo(annotated, wait):

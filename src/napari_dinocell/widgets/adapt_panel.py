@@ -111,6 +111,7 @@ class AdaptPanel(QWidget):
         inner.addWidget(self.curve)
         inner.addWidget(self.verdict)
         inner.addWidget(self.project)
+        inner.addStretch(1)  # takes what is free, so that no label grows
         layout = QVBoxLayout(self)
         layout.setContentsMargins(0, 0, 0, 0)
         layout.addWidget(Column(content))

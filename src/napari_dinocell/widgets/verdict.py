@@ -12,6 +12,7 @@ from napari_dinocell.widgets.jobs import Job, Steps, Ticket
 
 __all__ = ["VerdictBox"]
 
+_LEFT = 4  # px, as far as the automatic indent of other labels
 _TITLES = {
     "better": "✓ Better: the adapted model is kept",
     "thresholds": "✓ Other thresholds are better",
@@ -47,6 +48,9 @@ class VerdictBox(QWidget):
         for label, name in ((self.title, "Verdict"), (self.text, "Reason of the verdict")):
             label.setWordWrap(True)
             label.setAccessibleName(name)
+            # With an automatic indent Qt wraps at one width and measures the height at another.
+            label.setIndent(0)
+            label.setContentsMargins(_LEFT, 0, 0, 0)
             label.setTextInteractionFlags(Qt.TextInteractionFlag.TextSelectableByMouse)
             label.setSizePolicy(QSizePolicy.Policy.Ignored, QSizePolicy.Policy.Minimum)
         self.keep_button = QPushButton("Keep it")
