@@ -8,6 +8,7 @@ from synthetic import discs, n_discs
 
 from napari_dinocell.widgets.form import THIS_PLANE
 from napari_dinocell.widgets.layers import axes_of, axes_options, layer_part
+from napari_dinocell.widgets.measure_panel import MeasurePanel
 from napari_dinocell.widgets.placement import Placement
 from napari_dinocell.widgets.preview import METADATA_KEY
 from napari_dinocell.widgets.region import VIEW
@@ -189,7 +190,23 @@ def test_what_was_said_of_axes_is_not_asked_again(make_panel, wait):
     assert axes_of(viewer.layers["image corrected"]) == "ZYX"
     assert set(axes_of(viewer.layers["image"])) == {"?"}
     panel.results.further.link.click()
-    assert panel.results.further._linking.along.currentData() == "z"
+    linking = panel.results.further._linking
+    assert linking.along.currentData() == "z"
+    # Cells of planes that are not linked are no objects; those that are, are.
+    measuring = MeasurePanel(viewer)
+    viewer.window.add_dock_widget(measuring, name="Measure cells")
+    measuring.labels.choose(layer)
+    assert not measuring.objects.isChecked()
+    measuring.objects.setChecked(True)
+    measuring.runner.button.click()
+    assert "link the planes first" in measuring.runner.status.text()
+    linking.runner.button.click()
+    wait(lambda: linking.runner.job is None)
+    measuring.labels.choose(viewer.layers["image objects"])
+    assert measuring.objects.isChecked()
+    measuring.runner.button.click()
+    wait(lambda: measuring.runner.job is None)
+    assert measuring.table["n_planes"].tolist() == [3] * n_discs()
 
 
 def test_axes_that_a_layer_tells_wrongly_can_be_changed(make_panel, wait):

@@ -187,16 +187,34 @@ def test_31_areas_that_the_scale_alone_does_not_tell_are_told(measured, place, i
     assert ("sheared" in panel.runner.status.text()) == is_told
 
 
-@pytest.mark.parametrize(("axis", "column"), [("z", "z"), ("t", "frame")])
-def test_cells_of_a_stack_are_measured_plane_by_plane(measured, axis, column):
+@pytest.mark.parametrize(
+    ("axis", "column", "told"), [("z", "z", "plane by plane"), ("t", "frame", "frame by frame")]
+)
+def test_cells_of_a_stack_are_measured_plane_by_plane(measured, axis, column, told):
     labels = np.zeros((3, 40, 50), int)
     labels[0, :5, :5] = 4
     labels[2, :6, :6] = 4
     layer, panel = measured(labels, axis_labels=(axis, "y", "x"))
     assert panel.table[column].tolist() == [0, 2]
     assert panel.table["area"].tolist() == [25, 36]
-    assert "plane by plane" in panel.runner.status.text()
+    assert told in panel.runner.status.text()
     assert layer.features.empty
+
+
+def test_32_an_object_in_space_has_its_volume_by_the_depth_of_a_plane(measured, wait):
+    labels = np.zeros((4, 40, 50), int)
+    labels[1:3, :5, :6] = 3
+    layer, panel = measured(
+        labels, axis_labels=("z", "y", "x"), scale=(5, 0.5, 0.5), units=("µm", "µm", "µm")
+    )
+    assert len(panel.table["label"]) == 2
+    panel.objects.setChecked(True)
+    panel.runner.button.click()
+    wait(lambda: "1 3-D object measured" in panel.runner.status.text())
+    row = layer.features.iloc[3]
+    assert row["volume"] == 60
+    assert row["volume_um3"] == 60 * 5 * 0.25
+    assert row["centroid-0_um"] == 7.5
 
 
 def test_axes_are_asked_for_where_the_layer_does_not_tell(measured):

@@ -9,7 +9,14 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 from napari.layers import Image
-from qtpy.QtWidgets import QFileDialog, QFormLayout, QPushButton, QVBoxLayout, QWidget
+from qtpy.QtWidgets import (
+    QCheckBox,
+    QFileDialog,
+    QFormLayout,
+    QPushButton,
+    QVBoxLayout,
+    QWidget,
+)
 
 from napari_dinocell.core.axis_names import POSITION_COLUMNS
 from napari_dinocell.core.exports import write_table
@@ -17,6 +24,7 @@ from napari_dinocell.widgets.corrected import cells_of, has_cells
 from napari_dinocell.widgets.jobs import Job, Steps, Ticket
 from napari_dinocell.widgets.layer_box import AxesBox, LayerBox
 from napari_dinocell.widgets.placement import Placement
+from napari_dinocell.widgets.preview import METADATA_KEY
 from napari_dinocell.widgets.rows import add_rows
 from napari_dinocell.widgets.runner import Runner, Work
 from napari_dinocell.widgets.table import dense_rows
@@ -46,6 +54,10 @@ class MeasurePanel(QWidget):
         self.image = LayerBox(napari_viewer, self._fits, none="none")
         self.image.setToolTip("Gives their intensities; an image of the same shape.")
         self.axes = AxesBox()
+        self.objects = QCheckBox("One row per 3-D object")
+        self.objects.setToolTip(
+            "Volume and place of cells that have one id through all planes, as Link planes gives it."
+        )
         self.runner = Runner("Measure", self._plan, self._take)
         self.save = QPushButton("Save table …")
         self.save.setToolTip("One row per cell, in a stack per cell and plane, as CSV.")
@@ -55,10 +67,12 @@ class MeasurePanel(QWidget):
         add_rows(rows, ("Cells", self.labels), ("Image", self.image), ("Axes", self.axes))
         layout = QVBoxLayout(self)
         layout.addLayout(rows)
+        layout.addWidget(self.objects)
         layout.addWidget(self.runner)
         layout.addWidget(self.save)
         layout.addStretch(1)
         self.labels.currentIndexChanged.connect(self._layer_changed)
+        self.axes.currentIndexChanged.connect(self._axes_changed)
         self.labels.choose(napari_viewer.layers.selection.active)
         self._layer_changed()
 
@@ -83,6 +97,11 @@ class MeasurePanel(QWidget):
         if self.image.count() > 1 and self.image.layer is None:
             self.image.setCurrentIndex(1)
         self.axes.ask(self.labels.layer)
+        self.objects.setChecked(_is_linked(self.labels.layer))
+        self._axes_changed()
+
+    def _axes_changed(self, *_: Any) -> None:
+        self.objects.setVisible("Z" in self.axes.axes)
 
     def _plan(self) -> Work:
         layer, image = self.labels.layer, self.image.layer
@@ -91,12 +110,22 @@ class MeasurePanel(QWidget):
         axes = self.axes.chosen(layer)
         place, y, x = Placement.of(layer), axes.index("Y"), axes.index("X")
         size, self._is_stretched = place.pixel_size_um(y, x), place.is_stretched(y, x)
+        voxel: tuple[float, float, float] | None = None
+        is_by_object = "Z" in axes and self.objects.isChecked()
+        depth = place.step_um(axes.index("Z")) if is_by_object else None
+        if depth is not None and size is not None:
+            voxel = (depth, *size)
         read, is_corrected = cells_of(self.viewer, layer, axes)
+        if is_by_object and METADATA_KEY in layer.metadata and not _is_linked(layer):
+            raise ValueError("These cells have other ids in each plane: link the planes first.")
         pixels = None if image is None else image.data
 
         def work(ticket: Ticket) -> Steps:
             yield "Measuring …"
-            return layer, is_corrected, _measure(ticket, read(), pixels, axes, size)
+            table = _measure(ticket, read(), pixels, axes, size, shape=not is_by_object)
+            if is_by_object:
+                table = import_module("napari_dinocell.core.objects").measure_objects(table, voxel)
+            return layer, is_corrected, table
 
         return work
 
@@ -104,13 +133,15 @@ class MeasurePanel(QWidget):
         layer, is_corrected, self.table = outcome
         self.save.setEnabled(True)
         count = len(self.table["label"])
-        found = f"{count:,} cell measured" if count == 1 else f"{count:,} cells measured"
+        noun = "3-D object" if "volume" in self.table else "cell"
+        found = f"{count:,} {noun}{'' if count == 1 else 's'} measured"
         if is_corrected:
             found += " with the corrections"
         if self._is_stretched:
             found += " (⚠ by the layer's scale alone, though it is sheared or stretched besides)"
         if set(self.table) & set(POSITION_COLUMNS.values()):
-            return f"{found}, plane by plane; the table can be saved."
+            steps = "plane by plane" if "z" in self.table else "frame by frame"
+            return f"{found}, {steps}; the table can be saved."
         if is_corrected:
             # Its rows are those of other ids than the layer has.
             return f"{found}; the table can be saved."
@@ -128,6 +159,12 @@ class MeasurePanel(QWidget):
             self.save_table(Path(chosen if chosen.endswith(".csv") else f"{chosen}.csv"))
 
 
+def _is_linked(layer: Any) -> bool:
+    """Whether the cells of a layer have one id through its planes, as far as is known."""
+    how = {} if layer is None else layer.metadata.get(METADATA_KEY, {})
+    return "z" in how.get("link", {}).get("along", "")
+
+
 def _write(path: Path, table: Table) -> Steps:
     yield f"Writing {path.name} …"
     write_table(path, table)
@@ -140,6 +177,8 @@ def _measure(
     image: Any,
     axes: str,
     pixel_size_um: tuple[float, float] | None,
+    *,
+    shape: bool,
 ) -> Table:
     """Table of all planes, with the position of each on T and Z."""
     measure = import_module("napari_dinocell.core.measure").measure
@@ -160,7 +199,7 @@ def _measure(
         if is_turned:
             plane = plane.T
             pixels = None if pixels is None else pixels.swapaxes(0, 1)
-        table = measure(plane, pixels, pixel_size_um, shape=True)
+        table = measure(plane, pixels, pixel_size_um, shape=shape)
         n = len(table["label"])
         tables.append({POSITION_COLUMNS[k]: np.full(n, v) for k, v in at.items()} | table)
         ticket.progress(done + 1, int(np.prod(lengths, dtype=int)))

@@ -123,13 +123,13 @@ class Placement:
         y, x : int
             Dimensions.
         """
-        sizes = []
-        for dimension in (y, x):
-            per_unit = um_per_unit(str(self.units[dimension]))
-            if per_unit is None:
-                return None
-            sizes.append(abs(float(self.scale[dimension])) * per_unit)
-        return sizes[0], sizes[1]
+        height, width = self.step_um(y), self.step_um(x)
+        return None if height is None or width is None else (height, width)
+
+    def step_um(self, dimension: int) -> float | None:
+        """Distance of neighboring pixels along a dimension in µm, if its unit is a length."""
+        per_unit = um_per_unit(str(self.units[dimension]))
+        return None if per_unit is None else abs(float(self.scale[dimension])) * per_unit
 
     def is_stretched(self, y: int, x: int) -> bool:
         """Whether shear or affine make areas others than `pixel_size_um` tells.
