@@ -6,6 +6,7 @@ from importlib import import_module
 from pathlib import Path
 from typing import Any
 
+from qtpy.QtCore import QTimer
 from qtpy.QtWidgets import QCheckBox, QListWidget, QVBoxLayout, QWidget
 
 from napari_dinocell.core.record import RunRecord
@@ -46,7 +47,12 @@ class BatchPanel(QWidget):
         self.failures.hide()
         layout = QVBoxLayout(self)
         layout.setContentsMargins(0, 0, 0, 0)
-        layout.addWidget(Column(self.form, self.overwrite, self.runner, self.failures))
+        column = Column(self.form, self.overwrite, self.runner, self.failures)
+        layout.addWidget(column)
+        self._later = QTimer(self)
+        self._later.setSingleShot(True)
+        self._later.setInterval(0)
+        self._later.timeout.connect(lambda: column.ensureWidgetVisible(self.failures))
         self.runner.busy.connect(lambda is_busy: self.form.setEnabled(not is_busy))
         self._models = Job(_choices, self)
         self._models.succeeded.connect(self._offer)
@@ -89,8 +95,13 @@ class BatchPanel(QWidget):
         assert record is not None
         failed = record.failed
         for failure in failed:
-            self.failures.addItem(f"⚠ {Path(failure.source).name}: {failure.error}")
+            name = Path(failure.source).name
+            reason = str(failure.error).replace(str(failure.source), name)
+            self.failures.addItem(f"⚠ {reason if name in reason else f'{name}: {reason}'}")
         self.failures.setVisible(bool(failed))
+        if failed:
+            # Once it has a place in the column.
+            self._later.start()
         done = f"{n_todo - len(failed)} of {_images(n_todo)} segmented"
         skipped = f", {n_skipped} were finished before" if n_skipped else ""
         wrong = " ⚠ The others failed:" if failed else ""

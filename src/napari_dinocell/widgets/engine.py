@@ -179,7 +179,8 @@ class Engine:
         yield "Reading …"
         start = time.monotonic()
         ranges = list(_ranges(part, segmenter.card, channel, ticket)) if part.is_region else None
-        yield "Segmenting …"
+        look = "Looking at the size of the cells, then segmenting …"
+        yield look if diameter == "auto" else "Segmenting …"
         prediction = segmenter.predict(
             part.image(),
             channel=channel,
