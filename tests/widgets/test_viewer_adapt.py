@@ -6,7 +6,9 @@ from qtpy.QtCore import QRect, Qt
 from synthetic import discs
 
 from napari_dinocell.core.adapt import Limits
+from napari_dinocell.core.adapt.folds import LEAST_CELLS
 from napari_dinocell.core.model.own import own_model_path, own_models
+from napari_dinocell.widgets.annotations import _LEAST_CELLS, Counts
 
 pytestmark = pytest.mark.qt
 
@@ -49,6 +51,21 @@ def test_what_is_annotated_is_told(annotated):
     _, _, adapting = annotated()
     assert adapting.counts.deleted == 1
     assert adapting.runner.status.text() == "8 cells, 1 deleted on 1 image."
+
+
+@pytest.mark.parametrize(
+    ("counts", "advice"),
+    [
+        (Counts(1, 2), "From 3 cells on"),
+        (Counts(1, 5), "Delete what is none, too"),
+        (Counts(1, 5, deleted=1), ""),
+        (Counts(1, 5, regions=1), ""),
+    ],
+)
+def test_what_is_lacking_is_told_before_a_minute_is_spent(counts, advice):
+    _, _, after = counts.sentence().partition("on 1 image.")
+    assert after.strip().startswith(advice) if advice else not after
+    assert _LEAST_CELLS == LEAST_CELLS
 
 
 def test_a_verdict_comes_with_its_reason_and_only_what_is_better_is_kept(annotated, wait):
@@ -98,7 +115,8 @@ def test_two_cells_verify_nothing_so_the_user_is_asked_and_may_undo(annotated, w
     # The corrections survive a run of the new model, and go on in the same layer.
     corrected = viewer.layers["image corrected"].data.copy()
     wait(panel.button.isEnabled)
-    panel.button.click()
+    adapting.verdict.segment_button.click()
+    assert panel.job is not None
     wait(lambda: panel.job is None)
     assert panel.preview.prediction.model_card.name == name
     assert panel.preview.corrected == viewer.layers["image corrected"]
@@ -206,6 +224,8 @@ def test_the_suggestion_is_framed_and_in_view_and_not_where_all_is_said(annotate
     assert "Look here" in adapting.runner.status.text()
     for center in CENTERS:
         panel.results.tools.corrector.accept([center])
+    # One of them is deleted. Before the count its sentence would come over the answer.
+    wait(lambda: adapting.counts.cells == len(CENTERS) - 1)
     adapting.suggest_button.click()
     wait(lambda: "in doubt" in adapting.runner.status.text())
 

@@ -54,9 +54,12 @@ class AdaptPanel(QWidget):
     -------
     model_wanted(str)
         Name of the model to segment with from now on.
+    segment_wanted()
+        The user wants to see what it finds.
     """
 
     model_wanted = Signal(str)
+    segment_wanted = Signal()
 
     def __init__(self, napari_viewer: Any, limits: Limits | None = None) -> None:
         super().__init__()
@@ -122,6 +125,7 @@ class AdaptPanel(QWidget):
         self.verdict.kept.connect(self._kept)
         self.verdict.undone.connect(self._undone)
         self.verdict.failed.connect(self.runner.say_wrong)
+        self.verdict.segment_wanted.connect(self.segment_wanted.emit)
         layers = self.viewer.layers.events
         for event in (layers.inserted, layers.removed):
             event.connect(self._listen)

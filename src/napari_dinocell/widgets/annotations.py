@@ -35,6 +35,7 @@ __all__ = [
 
 _COMPLETES = "completes"
 _COLOR = "#35d0ff"
+_LEAST_CELLS = 3  # as `core.adapt.folds` has it, which takes torch
 _AREAS = ("rectangle", "ellipse", "polygon")
 
 Mask = npt.NDArray[np.bool_]
@@ -81,7 +82,12 @@ class Counts:
         parts = [_many(self.cells, "cell"), f"{self.deleted} deleted"]
         if self.regions:
             parts.append(_many(self.regions, "complete region"))
-        return f"{', '.join(parts)} on {_many(self.images, 'image')}."
+        told = f"{', '.join(parts)} on {_many(self.images, 'image')}."
+        if self.cells < _LEAST_CELLS:
+            return f"{told} From {_LEAST_CELLS} cells on it can be told whether that helps."
+        if not (self.deleted or self.regions):
+            return f"{told} Delete what is none, too: cells alone don't teach that."
+        return told
 
 
 def gather(viewer: Any) -> list[AnnotatedLayer]:

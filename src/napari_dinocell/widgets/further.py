@@ -27,9 +27,12 @@ class FurtherSteps(QWidget):
     -------
     model_wanted(str)
         Name of the model to segment with from now on.
+    segment_wanted()
+        The user wants to see what it finds.
     """
 
     model_wanted = Signal(str)
+    segment_wanted = Signal()
 
     def __init__(self, viewer: Any, parent: QWidget | None = None) -> None:
         super().__init__(parent)
@@ -71,6 +74,8 @@ class FurtherSteps(QWidget):
         if self.adapting is None:
             self.adapting = AdaptPanel(self.viewer)
             self.adapting.model_wanted.connect(self.model_wanted.emit)
+            self.adapting.segment_wanted.connect(self.segment_wanted.emit)
+            self.adapting.verdict.can_segment = True
         self.adapting.follow(self._corrector)
         self.adapting.choose_base(self._preview.prediction.model_card.name)
         self._bring_up(self.adapting, "Adapt the model")

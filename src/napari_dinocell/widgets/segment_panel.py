@@ -62,6 +62,7 @@ class SegmentPanel(QWidget):
         self.form.changed.connect(self._changed)
         self.models.offered.connect(self._offered)
         self.results.further.model_wanted.connect(self.take_model)
+        self.results.further.segment_wanted.connect(self._segment_again)
         self.models.changed.connect(self._changed)
         self.results.said.connect(self.say)
         self.results.failed.connect(self.say_wrong)
@@ -166,6 +167,15 @@ class SegmentPanel(QWidget):
         self.bar.setFormat("")
         self.bar.show()
         job.start()
+
+    def _segment_again(self) -> None:
+        """Come up, and segment if that is possible now; else the user sees why it is not."""
+        dock = self.parentWidget()
+        if dock is not None:
+            dock.show()
+            dock.raise_()
+        if self.job is None and self.button.isEnabled():
+            self._clicked()
 
     def _source_changed(self, event: Any = None) -> None:
         self._is_outdated = True

@@ -82,10 +82,10 @@ class SuggestButton(QPushButton):
         self._draw(preview.layer, points)
         self._move(preview.layer, points)
         doubts = [
-            f"{n} {what}"
-            for n, what in (
-                (found.n_markers, "cells that may be none"),
-                (found.n_saddles, "pairs that may be one"),
+            f"{n} {one if n == 1 else many} that may be {what}"
+            for n, one, many, what in (
+                (found.n_markers, "cell", "cells", "none"),
+                (found.n_saddles, "pair", "pairs", "one"),
             )
             if n
         ]

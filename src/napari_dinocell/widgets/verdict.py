@@ -24,21 +24,30 @@ _TITLES = {
 class VerdictBox(QWidget):
     """Tells the verdict; keeps an unverified model if the user wants it, and takes a kept one back.
 
+    Attributes
+    ----------
+    can_segment : bool
+        Whether somebody hears `segment_wanted` and takes what is kept to segment with.
+
     Signals
     -------
     kept(object), undone(object)
         The `Outcome` whose model is now among the user's own, or no longer.
     failed(str)
         One sentence.
+    segment_wanted()
+        The user wants to see what the kept model finds.
     """
 
     kept = Signal(object)
     undone = Signal(object)
     failed = Signal(str)
+    segment_wanted = Signal()
 
     def __init__(self, parent: QWidget | None = None) -> None:
         super().__init__(parent)
         self.outcome: Outcome | None = None
+        self.can_segment = False
         self._job: Job | None = None
         self.title = QLabel()
         font = self.title.font()
@@ -56,11 +65,15 @@ class VerdictBox(QWidget):
         self.keep_button = QPushButton("Keep it")
         self.keep_button.setToolTip("Put the adapted model among your own, and use it.")
         self.keep_button.clicked.connect(self._keep)
+        self.segment_button = QPushButton("Segment again")
+        self.segment_button.setToolTip("See what the adapted model finds.")
+        self.segment_button.clicked.connect(self.segment_wanted.emit)
         self.undo_button = QPushButton("Undo")
         self.undo_button.setToolTip("Remove the adapted model and go back to its base.")
         self.undo_button.clicked.connect(self._undo)
         buttons = QHBoxLayout()
         buttons.addWidget(self.keep_button)
+        buttons.addWidget(self.segment_button)
         buttons.addWidget(self.undo_button)
         layout = QVBoxLayout(self)
         layout.setContentsMargins(0, 0, 0, 0)
@@ -82,11 +95,15 @@ class VerdictBox(QWidget):
         lines = [report.sentence(), *report.notes]
         if report.is_cancelled:
             lines.insert(0, "You stopped the training early.")
+        if report.verdict == "unchanged":
+            lines.append("Correct cells where the model is wrong, and adapt again.")
         if outcome.name:
-            lines.append(f"It is called “{outcome.name}” and chosen: segment again to see it.")
+            use = "is chosen" if self.can_segment else "can be chosen"
+            lines.append(f"It is called “{outcome.name}” and {use} to segment with.")
         self.text.setText("\n".join(lines))
         self.keep_button.setVisible(report.verdict == "unverified" and not outcome.name)
         self.undo_button.setVisible(bool(outcome.name))
+        self.segment_button.setVisible(bool(outcome.name) and self.can_segment)
         self.show()
 
     def _keep(self, *_: Any) -> None:
