@@ -175,66 +175,6 @@ def test_a_new_cell_is_painted_with_an_id_of_its_own(cells):
     assert str(corrected.mode) == "paint"
 
 
-def stroke(layer, *points):
-    """Paint as a drag does it: the strokes of one press are one step of the history."""
-    with layer.block_history():
-        for point in points:
-            layer.paint(point, layer.selected_label)
-
-
-def test_a_new_cell_may_lie_where_one_was_deleted_but_never_on_a_verified_one(cells, wait):
-    viewer, panel, layer = cells
-    use(panel, ACCEPT, CENTERS[1])
-    use(panel, DELETE, CENTERS[0])
-    corrected = viewer.layers["image corrected"]
-    kept = corrected.data == corrected.data[20, 60]
-    panel.results.tools.take(DRAW)
-    cell = corrected.selected_label
-    corrected.brush_size = 20
-    stroke(corrected, *((20, x) for x in range(20, 60, 5)))
-    wait(lambda: np.array_equal(corrected.data == corrected.data[20, 60], kept))
-    assert corrected.data[20, 20] == cell
-    assert corrected.data[20, 40] == cell
-    assert layer.data[20, 20] == 0
-    before = corrected.data.copy()
-    corrected.undo()
-    assert not (corrected.data == cell).any()
-    corrected.redo()
-    np.testing.assert_array_equal(corrected.data, before)
-    panel.results.tools.put_away()
-    assert str(corrected.mode) == "pan_zoom"
-    assert corrected.preserve_labels
-
-
-def test_a_cell_is_redrawn_by_painting_and_erasing(cells, wait):
-    viewer, panel, layer = cells
-    panel.results.tools.take(REDRAW)
-    panel.results.tools.apply([(0.0, 0.0)])
-    assert "No cell" in panel.status.text()
-    mask = layer.data == layer.data[20, 20]
-    panel.results.tools.apply([CENTERS[0]])
-    corrected = viewer.layers["image corrected"]
-    cell = corrected.selected_label
-    np.testing.assert_array_equal(corrected.data == cell, mask)
-    assert str(corrected.mode) == "paint"
-    corrected.brush_size = 4
-    stroke(corrected, (20, 40))
-    corrected.brush_size = 16
-    corrected.paint((14, 20), 0)
-    wait(lambda: corrected.data[14, 20] == 1)
-    assert corrected.data[20, 40] == cell
-    # More than half of it may be erased: what the thresholds found there does not come back.
-    corrected.paint((20, 20), 0)
-    wait(lambda: corrected.data[20, 20] == 1)
-    panel.results.sliders.fill.setValue(0.3)
-    wait(lambda: panel.preview.fill == pytest.approx(0.3))
-    assert not layer.data[mask].any()
-    for _ in range(4):
-        corrected.undo()
-    wait(lambda: layer.data[20, 20] > 0)
-    assert not corrected.data.any()
-
-
 def test_escape_puts_every_tool_away(cells):
     viewer, panel, _ = cells
     tools = panel.results.tools
@@ -262,7 +202,7 @@ def test_as_many_undos_as_corrections_bring_everything_back(cells, wait):
     panel.results.tools.take(REDRAW)
     panel.results.tools.apply([(60.0, 60.0)])
     corrected = viewer.layers["image corrected"]
-    stroke(corrected, (60, 60), (60, 80))
+    corrected.paint((60, 80), corrected.selected_label)
     wait(lambda: corrected.data[60, 80] == corrected.data[60, 60])
     panel.results.tools.put_away()
     for _ in range(6):

@@ -44,6 +44,7 @@ class Brush(QObject):
         self._rejected, self._first = rules.REJECTED, rules.FIRST_VERIFIED
         self._layer: Any = None
         self._before: Plane | None = None
+        self._step: tuple[int, ...] = ()
         self._strokes = 0
         # napari is still busy with a stroke when it tells of it.
         self._later = QTimer(self)
@@ -82,6 +83,7 @@ class Brush(QObject):
 
     def _remember(self) -> None:
         self._before = self._plane().copy()
+        self._step = tuple(self._viewer.dims.current_step)
 
     def _painted(self, event: Any = None) -> None:
         self._strokes += 1
@@ -90,9 +92,10 @@ class Brush(QObject):
     def _settle(self) -> None:
         """Keep other verified cells, and remember that what was erased is no cell."""
         strokes, self._strokes = self._strokes, 0
-        now, before = self._plane(), self._before
-        if not strokes or before is None or now.shape != before.shape:
+        before = self._before
+        if not strokes or before is None or tuple(self._viewer.dims.current_step) != self._step:
             return
+        now = self._plane()
         y, x = np.nonzero(now != before)
         old, new = before[y, x], now[y, x]
         wanted = np.where(new == 0, self._rejected, new)
