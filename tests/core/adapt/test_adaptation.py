@@ -245,7 +245,7 @@ def test_the_base_and_its_encoder_stay_as_they_are(base):
 def test_a_cell_that_no_window_holds_when_time_is_short_is_one_sentence(small_base):
     plane, labels = discs((520, 520), [(260, 260)], 220, [BRIGHT])
     with pytest.raises(ValueError, match="no time or memory for any annotation"):
-        adapt(small_base, [example(plane, labels)], limits=Limits(feature_seconds=1e-6))
+        adapt(small_base, [example(plane, labels, scale=1.0)], limits=Limits(feature_seconds=1e-6))
 
 
 def test_nothing_annotated_and_nothing_to_see_are_one_sentence(small_base):
