@@ -2,6 +2,7 @@
 
 import numpy as np
 import pytest
+from qtpy.QtGui import QPalette
 from qtpy.QtWidgets import QAbstractButton, QAbstractSlider, QAbstractSpinBox, QComboBox
 from synthetic import discs
 
@@ -55,3 +56,32 @@ def test_results_show_after_a_run_and_every_control_has_a_name(segmented):
             # Parts of a labeled slider are named by the slider.
             named = named or parent.parentWidget().accessibleName()
             assert named or "Scroll" in type(control).__name__, control
+
+
+def contrast(first, second):
+    """Ratio of two colors by the rule of the WCAG: 1 for the same, 21 for black and white."""
+
+    def luminance(color):
+        parts = np.array([color.redF(), color.greenF(), color.blueF()])
+        linear = np.where(parts <= 0.04045, parts / 12.92, ((parts + 0.055) / 1.055) ** 2.4)
+        return linear @ (0.2126, 0.7152, 0.0722)
+
+    low, high = sorted((luminance(first), luminance(second)))
+    return (high + 0.05) / (low + 0.05)
+
+
+@pytest.mark.parametrize("theme", ["dark", "light"])
+def test_what_the_panel_draws_and_writes_stands_out_in_each_theme(make_panel, wait, theme):
+    viewer, panel = make_panel(discs())
+    viewer.theme = theme
+    panel.results.show()
+    histogram = panel.results.sliders.histogram
+    histogram.show_areas(np.geomspace(5, 9000, 3000), 0)
+    background = panel.grab().toImage().pixelColor(1, 1)
+    ink = panel.status.palette().color(QPalette.ColorRole.WindowText)
+    assert contrast(ink, background) >= 4.5
+    bars = histogram.grab().toImage()
+    middle = bars.width() // 2
+    drawn = [bars.pixelColor(x, bars.height() - 4) for x in range(middle - 9, middle + 9)]
+    # Graphics need 3 (WCAG 2.1, 1.4.11).
+    assert max(contrast(color, bars.pixelColor(middle, 0)) for color in drawn) >= 3

@@ -12,6 +12,7 @@ __all__ = ["Histogram", "size_bins"]
 
 _BINS = 32
 _OCTAVES = 12
+_FAINT = 150  # of 255: bars stand out from dark and light themes alike
 
 
 def size_bins(
@@ -63,7 +64,7 @@ class Histogram(QWidget):
         palette = self.palette()
         ink = palette.color(QPalette.ColorRole.WindowText)
         faint = QColor(ink)
-        faint.setAlpha(110)
+        faint.setAlpha(_FAINT)
         width, height = float(self.width()), float(self.height()) - 1
         painter.setPen(faint)
         painter.drawLine(0, int(height), int(width), int(height))
