@@ -71,7 +71,8 @@ def test_the_prototype_of_one_cell_is_the_mean_of_its_tokens(small_base):
     plane, _ = discs((128, 128), [(40, 40), (88, 88)], 10, [BRIGHT, BRIGHT])
     labels = np.zeros((128, 128), np.int32)
     labels[32:48, 32:48] = 5  # two by two tokens of stride 8, exactly
-    (window,) = evidence_of(small_base, Example(plane, labels, intensity=WHOLE)).windows
+    example = Example(plane, labels, scale=1.0, intensity=WHOLE)
+    (window,) = evidence_of(small_base, example).windows
     level = window.views[0][3].float()
     y, x = ((32 - edge) // 8 for edge in window.box[:2])
     center = level.flatten(1).mean(1)

@@ -292,7 +292,7 @@ class _Terminal:
         note = f"{now.seconds_left:.0f} s left"
         if now.curve is not None and now.curve.loss:
             losses = now.curve.held_out or now.curve.loss
-            note += f", loss {losses[0]:.4f} -> {losses[-1]:.4f} in {now.curve.steps[-1]} steps"
+            note += f", loss {losses[0]:.4f} -> {losses[-1]:.4f} at step {now.curve.steps[-1]}"
         part = _PARTS[now.part]
         self._bar.update(self._task, description=part, completed=now.done, note=note)
         if not self._is_live and time.monotonic() - self._written >= _LINE_SECONDS:
