@@ -49,6 +49,7 @@ def test_a_movie_becomes_tracks_in_a_new_layer_at_the_same_place(panel_on, wait)
     )  # fmt: skip
     viewer, panel = panel_on(layer)
     assert panel.along.currentData() == "t"
+    assert panel.minimumSizeHint().width() <= 300
     run(panel, wait)
     tracks = viewer.layers["movie tracks"]
     np.testing.assert_array_equal(tracks.data, link(movie, "TYX", "t").labels)

@@ -22,7 +22,7 @@ from qtpy.QtWidgets import (
 )
 
 from napari_dinocell.widgets.preferences import preferences
-from napari_dinocell.widgets.rows import add_rows
+from napari_dinocell.widgets.rows import add_rows, keep_narrow
 
 if TYPE_CHECKING:
     from napari_dinocell.widgets.preview import Preview
@@ -30,7 +30,6 @@ if TYPE_CHECKING:
 __all__ = ["BatchForm", "BatchSettings", "FolderField"]
 
 AS_IS, ESTIMATE, TYPED = "as in training", "estimate", "give it"
-_LETTERS = 12
 _LINKS = {
     "each plane by itself": None,
     "3-D objects (Z)": "z",
@@ -154,9 +153,7 @@ class BatchForm(QWidget):
         )
         self.links = QComboBox()
         self.links.addItems(list(_LINKS))
-        policy = QComboBox.SizeAdjustPolicy.AdjustToMinimumContentsLengthWithIcon
-        self.links.setSizeAdjustPolicy(policy)
-        self.links.setMinimumContentsLength(_LETTERS)
+        keep_narrow(self.links)
         self.links.setToolTip("Of stacks and movies: along which axes one cell keeps one id.")
         self.written = {kind: QCheckBox(text) for kind, text in _KINDS.items()}
         self._lay_out()

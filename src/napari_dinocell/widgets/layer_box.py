@@ -5,10 +5,11 @@ from __future__ import annotations
 from collections.abc import Callable
 from typing import Any
 
-from qtpy.QtWidgets import QComboBox, QSizePolicy, QWidget
+from qtpy.QtWidgets import QComboBox, QWidget
 
 from napari_dinocell.core.axis_names import UNNAMED
 from napari_dinocell.widgets.layers import axes_of, axes_options
+from napari_dinocell.widgets.rows import keep_narrow
 
 __all__ = ["AxesBox", "LayerBox"]
 
@@ -34,9 +35,7 @@ class LayerBox(QComboBox):
     ) -> None:
         super().__init__(parent)
         self._viewer, self._is_wanted, self._none = viewer, is_wanted, none
-        # Long names must not make the dock wider.
-        self.setSizeAdjustPolicy(QComboBox.SizeAdjustPolicy.AdjustToMinimumContentsLengthWithIcon)
-        self.setSizePolicy(QSizePolicy.Policy.Expanding, QSizePolicy.Policy.Fixed)
+        keep_narrow(self)
         events = viewer.layers.events
         for event in (events.inserted, events.removed, events.reordered):
             event.connect(self.refresh)

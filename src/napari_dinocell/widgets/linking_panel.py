@@ -19,7 +19,7 @@ from napari_dinocell.widgets.jobs import Steps, Ticket
 from napari_dinocell.widgets.layer_box import AxesBox, LayerBox
 from napari_dinocell.widgets.placement import Placement
 from napari_dinocell.widgets.preview import METADATA_KEY
-from napari_dinocell.widgets.rows import add_rows
+from napari_dinocell.widgets.rows import add_rows, keep_narrow
 from napari_dinocell.widgets.runner import Runner, Work
 
 __all__ = ["LinkingPanel"]
@@ -48,6 +48,7 @@ class LinkingPanel(QWidget):
         self.axes = AxesBox()
         self.along = QComboBox()
         self.along.setToolTip("What is to keep one id.")
+        keep_narrow(self.along)
         self.overlap = QSpinBox()
         self.overlap.setRange(1, 100)
         self.overlap.setValue(35)

@@ -6,11 +6,10 @@ from collections.abc import Sequence
 from typing import Any
 
 from magicgui.widgets import ComboBox
-from qtpy.QtWidgets import QComboBox, QSizePolicy
+
+from napari_dinocell.widgets.rows import keep_narrow
 
 __all__ = ["OptionBox"]
-
-_LETTERS = 12
 
 
 class OptionBox(ComboBox):
@@ -20,11 +19,7 @@ class OptionBox(ComboBox):
         self._options = tuple(options)
         super().__init__(label=label, choices=self._current, nullable=False, tooltip=tip)
         self.native.setAccessibleName(label)
-        # Long names, such as those of files, must not make the dock wider.
-        policy = QComboBox.SizeAdjustPolicy.AdjustToMinimumContentsLengthWithIcon
-        self.native.setSizeAdjustPolicy(policy)
-        self.native.setMinimumContentsLength(_LETTERS)
-        self.native.setSizePolicy(QSizePolicy.Policy.Expanding, QSizePolicy.Policy.Fixed)
+        keep_narrow(self.native)
 
     @property
     def options(self) -> Sequence[Any]:

@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
-from qtpy.QtWidgets import QFormLayout, QWidget
+from qtpy.QtWidgets import QComboBox, QFormLayout, QSizePolicy, QWidget
 
-__all__ = ["add_rows"]
+__all__ = ["add_rows", "keep_narrow"]
+
+_LETTERS = 12
 
 
 def add_rows(form: QFormLayout, *rows: tuple[str, QWidget]) -> None:
@@ -21,3 +23,10 @@ def add_rows(form: QFormLayout, *rows: tuple[str, QWidget]) -> None:
         if name:
             widget.setAccessibleName(name)
         form.addRow(name, widget)
+
+
+def keep_narrow(box: QComboBox) -> None:
+    """Let long texts, such as names of files, be cut rather than make the dock wider."""
+    box.setSizeAdjustPolicy(QComboBox.SizeAdjustPolicy.AdjustToMinimumContentsLengthWithIcon)
+    box.setMinimumContentsLength(_LETTERS)
+    box.setSizePolicy(QSizePolicy.Policy.Expanding, QSizePolicy.Policy.Fixed)
