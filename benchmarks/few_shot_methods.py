@@ -80,7 +80,7 @@ def try_all(
     report.n_cells = sum(unit.is_cell for unit in evidence.units)
     report.seconds["features"] = time.perf_counter() - begun
     begun = time.perf_counter()
-    parts = held_out(evidence.units, recipe.seed)
+    parts = held_out(evidence.units, recipe.seed, evidence.home)
     trained = crossfit(base, evidence, parts, recipe, seconds=limits.training_seconds)
     report.folds, report.final = trained.folds, trained.final
     report.seconds["training"] = time.perf_counter() - begun

@@ -145,7 +145,7 @@ def adapt(
     report.n_views = sum(len(window.views) for window in evidence.windows)
     report.n_patches = len(evidence.patches)
 
-    parts = held_out(evidence.units, recipe.seed)
+    parts = held_out(evidence.units, recipe.seed, evidence.home)
     clock.begin("training")
     trained = crossfit(
         network,

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Collection, Sequence
+from collections.abc import Collection, Mapping, Sequence
 
 import numpy as np
 import numpy.typing as npt
@@ -15,17 +15,26 @@ LEAST_CELLS = 3
 _SINGLE = 8  # from this many cells on, one held-out part is enough
 _N_FOLDS = 3
 _PART = 0.25
-_MOST = 64  # cells, and empty places: more tell hardly more, and each is looked at again and again
+# More tell hardly more, and each is looked at again and again.
+_MOST = 64  # cells, and empty places
+_MOST_PATCHES = 12  # of the cells, and of the empty places
 
 Masks = tuple[npt.NDArray[np.bool_], npt.NDArray[np.bool_]]
 
 
-def held_out(units: Sequence[Unit], seed: int) -> list[frozenset[Unit]]:
+def held_out(units: Sequence[Unit], seed: int, home: Mapping[Unit, int]) -> list[frozenset[Unit]]:
     """Parts of the evidence, each held out of one training.
 
     Fewer than 3 cells: none. Fewer than 8: three parts, so that every cell is held out once.
     Otherwise one part: a quarter of the cells, from 3 to 64, and a quarter of the empty places, at
-    most 64.
+    most 64; of no more than 24 patches.
+
+    Parameters
+    ----------
+    units : sequence of Unit
+    seed : int
+    home : mapping of Unit to int
+        Patch that each unit is judged in.
     """
     rng = np.random.default_rng(seed)
     kinds = [[unit for unit in units if unit.is_cell is is_cell] for is_cell in (True, False)]
@@ -35,9 +44,16 @@ def held_out(units: Sequence[Unit], seed: int) -> list[frozenset[Unit]]:
     if len(cells) < LEAST_CELLS:
         return []
     if len(cells) < _SINGLE:
-        return [frozenset(cells[k::_N_FOLDS] + places[k::_N_FOLDS]) for k in range(_N_FOLDS)]
-    n_cells, n_places = (min(round(_PART * len(kind)), _MOST) for kind in kinds)
-    return [frozenset(cells[: max(LEAST_CELLS, n_cells)] + places[:n_places])]
+        return [frozenset(cells[k::_N_FOLDS] + places[k:_MOST:_N_FOLDS]) for k in range(_N_FOLDS)]
+    numbers = [min(round(_PART * len(kind)), _MOST) for kind in kinds]
+    numbers[0] = max(LEAST_CELLS, numbers[0])
+    looked_at: set[int] = set()
+    for kind, n in zip(kinds, numbers, strict=True):
+        looked_at |= set(list(dict.fromkeys(home[unit] for unit in kind[:n]))[:_MOST_PATCHES])
+    part: list[Unit] = []
+    for kind, n in zip(kinds, numbers, strict=True):
+        part += [unit for unit in kind if home[unit] in looked_at][:n]
+    return [frozenset(part)]
 
 
 def masks(annotation: Annotation, index: int, used: Collection[Unit]) -> Masks:
