@@ -13,9 +13,11 @@ JOBS ?= 2
 TESTS ?= tests
 PYTHON ?= $(shell for p in python3.13 python3.12 python3.11 python3 python; do \
 	"$$p" -c 'import sys; sys.exit(sys.version_info < (3, 11))' 2>/dev/null && { echo "$$p"; break; }; done)
+OLDEST := .venv-oldest
+OLDEST_NAPARI := $(shell sed -n 's/^napari = \["napari>=\([0-9.]*\)".*/\1/p' pyproject.toml)
 PIP = $(BIN)/python -m pip install --constraint constraints.txt
 
-.PHONY: demo test lint docs clean
+.PHONY: demo test test-oldest lint docs clean
 
 demo: $(VENV)/installed-base
 	$(BIN)/napari-dinocell segment src/napari_dinocell/resources/samples --output out \
@@ -27,6 +29,11 @@ test: $(VENV)/installed-dev
 	OMP_NUM_THREADS=1 $(BIN)/python -m pytest -n $(JOBS) --dist loadfile $(TESTS) \
 		$(shell $(BIN)/python -c 'import qtpy.QtWidgets, napari.utils' 2>/dev/null \
 			|| echo "-p no:pytest-qt -p no:napari")
+
+# The plugin with the oldest napari that it supports, and all else as in `make test`.
+test-oldest: $(OLDEST)/installed
+	OMP_NUM_THREADS=1 $(OLDEST)/bin/python -m pytest -n $(JOBS) --dist loadfile -p no:cacheprovider \
+		$(foreach flow,matrix inputs segment editing,tests/widgets/test_viewer_$(flow).py)
 
 lint: $(VENV)/installed-dev
 	$(BIN)/ruff check .
@@ -60,5 +67,13 @@ $(VENV)/installed-dev: pyproject.toml constraints.txt | $(VENV)/torch
 	$(PIP) --editable ".[dev]"
 	@touch $@
 
+# Its own napari comes first; everything else is that of the other environment.
+$(OLDEST)/installed: pyproject.toml $(VENV)/installed-dev
+	$(BIN)/python -m venv --clear $(OLDEST)
+	$(OLDEST)/bin/python -m pip install --no-deps "napari==$(OLDEST_NAPARI)"
+	$(BIN)/python -c 'import site; print("import site; site.addsitedir(%r)" % site.getsitepackages()[0])' \
+		> "$$($(OLDEST)/bin/python -c 'import site; print(site.getsitepackages()[0])')/others.pth"
+	@touch $@
+
 clean:
-	rm -rf $(VENV) out build dist site .pytest_cache .mypy_cache .ruff_cache .import_linter_cache .hypothesis
+	rm -rf $(VENV) $(OLDEST) out build dist site .pytest_cache .mypy_cache .ruff_cache .import_linter_cache .hypothesis
