@@ -23,9 +23,11 @@ while loading.is_alive():
 maps = open("/proc/self/maps").read()
 assert "libtorch_cpu.so" in maps and "libllvmlite.so" in maps
 assert "libtorch_python.so" not in maps
+start = time.thread_time()
 import numba, torch
+imported = time.thread_time() - start
 assert torch.ones(3).sum() == 3
-print(longest)
+print(longest / imported)
 """
 
 
@@ -35,8 +37,8 @@ def test_large_libraries_are_loaded_beside_the_thread_of_the_window():
         [sys.executable, "-c", CODE], capture_output=True, text=True, timeout=300, check=False
     )
     assert done.returncode == 0, done.stderr
-    # The import of torch alone would stop it for 160 ms.
-    assert float(done.stdout) < 0.05
+    # To import them stops it for much longer, even now that their files are loaded.
+    assert float(done.stdout) < 0.5
 
 
 class Ring:

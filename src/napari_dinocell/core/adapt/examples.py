@@ -12,8 +12,8 @@ from typing import Any
 
 import numpy as np
 import numpy.typing as npt
-from scipy import ndimage
 
+from napari_dinocell.core.adapt.numbering import empty_units, numbered
 from napari_dinocell.core.axes import output_axes, output_shape, planes
 from napari_dinocell.core.diameter import (
     scaling_for_cells,
@@ -24,14 +24,11 @@ from napari_dinocell.core.images import Image, image_from_array
 from napari_dinocell.core.intensity import IntensityRange, PlaneLike
 from napari_dinocell.core.job import ImageJob
 from napari_dinocell.core.model.card import ModelCard
-from napari_dinocell.core.overlaps import compact
 from napari_dinocell.core.rescale import ScaledPlane, scaled_shape
 
 LabelArray = npt.NDArray[np.int32]
 
-_BLOCK = 64  # px at the network's scale: large empty places are held out in blocks of this side
 _KINDS = ("Labels", "Background marks", "Complete regions")
-_MIN_AREA = 4  # px at the network's scale: smaller cells cannot be learned from
 
 
 @dataclass(frozen=True, eq=False)
@@ -245,7 +242,7 @@ def annotate(example: Example, card: ModelCard) -> Annotation:
         return _nearest(array.T if is_transposed else array, shape)
 
     given = scaled(example.labels)
-    labels, diameters = _numbered(given)
+    labels, diameters = numbered(given)
     complete = scaled(example.complete_regions).astype(bool)
     marked = scaled(example.background).astype(bool) & (given == 0)
     return Annotation(
@@ -253,7 +250,7 @@ def annotate(example: Example, card: ModelCard) -> Annotation:
         plane=visible,
         scale=scale,
         labels=labels,
-        empty=_empty_units(marked, complete & (given == 0) & ~marked),
+        empty=empty_units(marked, complete & (given == 0) & ~marked),
         complete=complete,
         diameters=diameters,
     )
@@ -266,7 +263,7 @@ def _scale_of(example: Example, image: Image, card: ModelCard) -> float:
         return scaling_for_diameter(card, example.diameter).scale
     scaling = scaling_for_pixel_size(card, image.pixel_size_um)
     if scaling is None:
-        diameters = _numbered(example.labels)[1][1:]
+        diameters = numbered(example.labels)[1][1:]
         if not len(diameters):
             return 1.0
         scaling = scaling_for_cells(card, float(np.median(diameters)), len(diameters))
@@ -286,28 +283,3 @@ def _nearest(array: npt.NDArray[Any], shape: tuple[int, int]) -> npt.NDArray[Any
         for full, n in zip(array.shape, shape, strict=True)
     )
     return np.asarray(array[rows[:, None], columns[None, :]])
-
-
-def _numbered(labels: npt.NDArray[Any]) -> tuple[LabelArray, npt.NDArray[np.float64]]:
-    """Labels with ids 1..n, cells too small to learn from left out, and their diameters."""
-    _, areas, ranks = compact(labels.ravel())
-    keep = areas >= _MIN_AREA
-    new = np.append(0, np.where(keep, np.cumsum(keep), 0)).astype(np.int32)
-    diameters = np.append(0.0, 2 * np.sqrt(areas[keep] / np.pi))
-    return new[ranks].reshape(labels.shape), diameters
-
-
-def _empty_units(marked: npt.NDArray[np.bool_], background: npt.NDArray[np.bool_]) -> LabelArray:
-    """Number empty places: marked pieces as they are if they are small, all else by blocks."""
-    pieces, _ = ndimage.label(marked, np.ones((3, 3)))
-    units = np.asarray(pieces, np.int32)
-    n_units = int(units.max(initial=0))
-    large = background.copy()
-    for number, box in enumerate(ndimage.find_objects(units), start=1):
-        if max(part.stop - part.start for part in box) > _BLOCK:
-            large[box] |= units[box] == number
-    height, width = large.shape
-    columns = -(-width // _BLOCK)
-    block = (np.arange(height) // _BLOCK)[:, None] * columns + np.arange(width) // _BLOCK
-    units[large] = n_units + 1 + block[large]
-    return compact(units.ravel())[2].reshape(units.shape).astype(np.int32)
