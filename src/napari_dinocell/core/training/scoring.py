@@ -35,13 +35,13 @@ class Scorer:
     path : Path
         Model file of the best scores so far; beside it ``<name>.scores.json``.
     best : float
-        Its objective, in [0, 1]: mean over the sets of (OP_CSB + AP50) / 2.
+        Its objective, in [0, 1]: mean over the sets of (OP_CSB + AP50) / 2; -1 before the first.
     """
 
     def __init__(self, config: Config, run: Run, device: torch.device) -> None:
         self._config, self._run, self._device = config, run, device
         self._picture: NDArray[np.uint8] | None = None
-        self.best = 0.0
+        self.best = -1.0  # so that a network that finds nothing is written, too
         self.path = Path(config.out) / f"{config.name}.safetensors"
 
     def score(self, trained: nn.Module, step: int) -> dict[str, float]:

@@ -1,6 +1,7 @@
 """From a configuration to all that a training run works on."""
 
 import logging
+import math
 from dataclasses import dataclass
 
 import torch
@@ -20,6 +21,7 @@ from napari_dinocell.core.training.sources import open_datasets
 
 logger = logging.getLogger(__name__)
 
+_BACKGROUND = 0.05  # value of the map with which an untrained decoder begins
 ENCODERS = {"vits8": VIT_S, "vitb8": VIT_B, "vitl8": VIT_L, "vits8-learned": VIT_S_LEARNED}
 
 
@@ -113,6 +115,11 @@ def build(settings: ModelSettings) -> DINOCell:
             inputs=vit.width, widths=settings.decoder_widths, stem=settings.decoder_stem
         )
         network = DINOCell(VisionTransformer(vit), UNetDecoder(decoder))
+    # Most of a map is background. A decoder that begins there, and not at 0.5, has no need to spend
+    # its first hundreds of steps on the way (as the prior of Lin et al., Focal loss, 2017).
+    bias = network.decoder.head.bias
+    assert bias is not None
+    nn.init.constant_(bias, math.log(_BACKGROUND / (1 - _BACKGROUND)))
     if settings.encoder_weights is not None:
         logger.info("%s", load_weights(network.encoder, settings.encoder_weights))
     return network
