@@ -50,6 +50,19 @@ def test_a_region_holds_every_pixel_that_the_rectangle_touches():
         drawn_region(corners + 100, (100, 100))
 
 
+def test_the_time_told_counts_the_look_at_the_cells(make_panel, wait):
+    from napari_dinocell.core.diameter import _FIRST_LOOKS  # noqa: PLC0415
+
+    _, panel = make_panel(discs())
+    wait(panel.button.isEnabled)
+    ready, part = panel.models.ready, panel.form.part()
+    more = ready.seconds(part, "auto") - ready.seconds(part, None)
+    assert more == pytest.approx(len(_FIRST_LOOKS) * ready.seconds_per_tile)
+    assert "depending on the cells' size" in panel.status.text()
+    panel.form.cell_size.how.value = AS_IS
+    wait(lambda: "depending" not in panel.status.text())
+
+
 def test_a_drawn_line_fills_in_pixels_and_microns(make_panel, wait):
     viewer, panel = make_panel(discs(), **MICRONS)
     size = panel.form.cell_size

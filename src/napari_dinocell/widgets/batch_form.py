@@ -139,7 +139,7 @@ class BatchForm(QWidget):
         self.axes.setPlaceholderText("as the files say")
         self.axes.setToolTip("One letter per dimension, such as TZCYX, where files do not tell.")
         self.size = QComboBox()
-        self.size.addItems([AS_IS, ESTIMATE, TYPED])
+        self.size.addItems([ESTIMATE, AS_IS, TYPED])
         self.diameter = _number(1, 10000, 1, 30.0, " px")
         self.own = QCheckBox("of the run on screen")
         self.own.setToolTip("Otherwise those of the model.")

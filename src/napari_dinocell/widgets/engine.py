@@ -33,6 +33,7 @@ if TYPE_CHECKING:
 
 __all__ = ["Choice", "Engine", "Ready", "Result", "leave_a_core_to_the_window"]
 
+_LOOKS = 7  # tiles that an estimate takes at least, see `core.diameter`, which takes numba
 _ENOUGH_TILES = 4  # whose mean pace says more than one tile alone
 
 
@@ -67,15 +68,21 @@ class Ready:
     seconds_per_tile: float
     note: str = ""
 
-    def seconds(self, part: LayerPart, diameter: float | None) -> float:
-        """Expected duration of a run."""
-        scale = 1.0
-        if diameter:
+    def is_estimated(self, part: LayerPart, diameter: float | str | None) -> bool:
+        """Whether a run begins with a look at the size of the cells."""
+        return diameter == "auto" and not (part.pixel_size_um and self.choice.pixel_size_um)
+
+    def seconds(self, part: LayerPart, diameter: float | str | None) -> float:
+        """Expected duration of a run; with an estimate as if that came to the model's diameter."""
+        scale, looks = 1.0, 0
+        if isinstance(diameter, float):
             scale = self.choice.diameter / diameter
-        elif part.pixel_size_um and self.choice.pixel_size_um:
+        elif self.is_estimated(part, diameter):
+            looks = _LOOKS
+        elif diameter == "auto" and part.pixel_size_um and self.choice.pixel_size_um:
             scale = float(np.sqrt(np.prod(part.pixel_size_um))) / self.choice.pixel_size_um
         tiles = count_tiles(part.plane_shape, scale, self.choice.tile, self.choice.overlap)
-        return part.n_planes * tiles * self.seconds_per_tile
+        return (part.n_planes * tiles + looks) * self.seconds_per_tile
 
 
 @dataclass(frozen=True, eq=False)

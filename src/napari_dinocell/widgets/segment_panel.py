@@ -232,13 +232,14 @@ def plan_text(part: LayerPart, ready: Ready, diameter: float | str | None) -> st
     planes = f"{part.n_planes} planes, " if part.n_planes > 1 else ""
     size = " x ".join(str(n) for n in part.plane_shape)
     level = f" of level {part.level}" if part.level else ""
-    seconds = ready.seconds(part, diameter if isinstance(diameter, float) else None)
+    seconds = ready.seconds(part, diameter)
     duration = time_text(seconds) if seconds < 1 else f"about {time_text(seconds)}"
-    first = ", after a look at the cells' size" if diameter == "auto" else ""
+    if ready.is_estimated(part, diameter):
+        duration += ", depending on the cells' size,"
     note = f"\n{ready.note}" if ready.note else ""
     if max(part.plane_shape) > _LARGEST_TEXTURE:
         note += (
             f"\n⚠ napari draws labels above {_LARGEST_TEXTURE:,} px coarsely; the cells and all "
             "files are exact. A region is drawn exactly, too."
         )
-    return f"{planes}{size} px{level}: {duration} on {ready.device.upper()}{first}.{note}"
+    return f"{planes}{size} px{level}: {duration} on {ready.device.upper()}.{note}"
