@@ -5,7 +5,9 @@ import pytest
 from napari.utils.shortcuts import default_shortcuts
 from synthetic import discs, n_discs
 
+from napari_dinocell.widgets.catching_up import CatchUp
 from napari_dinocell.widgets.editing import ACCEPT, DELETE, DRAW, KEYS, MERGE, REDRAW, SPLIT
+from napari_dinocell.widgets.jobs import Ticket
 
 pytestmark = pytest.mark.qt
 
@@ -143,6 +145,31 @@ def test_planes_out_of_view_follow_corrections_too(segmented, wait):
     viewer.layers.remove("image corrected")
     wait(lambda: layer.data[0, 20, 20])
     np.testing.assert_array_equal(layer.data, whole)
+
+
+def test_a_plane_is_noted_with_the_corrections_that_it_gave_way_to(segmented, wait):
+    viewer, panel = segmented(np.stack([discs()] * 2), axis_labels=("t", "y", "x"))
+    viewer.dims.set_current_step(0, 0)
+    wait(lambda: panel.preview.plane == 0 and panel.preview.is_following)
+    use(panel, DELETE, CENTERS[0])
+    corrected = viewer.layers["image corrected"]
+    work = CatchUp(
+        result=panel.preview.result,
+        plane=1,
+        stale=frozenset(),
+        gave_way={},
+        corrected=corrected.data,
+        thresholds=panel.preview.values(),
+        least=0.0,
+    )
+    steps = work.steps(Ticket())
+    next(steps)
+    assert next(steps) == ("behind", {0})
+    corrected.undo()  # while the work is under way
+    _, (plane, cut, gave_way) = next(steps)
+    assert plane == 0
+    assert cut.labels[20, 20] > 0
+    assert gave_way is None
 
 
 def test_deleting_the_result_puts_sliders_and_tools_away(cells, wait):

@@ -11,7 +11,14 @@ import numpy.typing as npt
 if TYPE_CHECKING:
     from napari_dinocell.core.prediction import Prediction
 
-__all__ = ["fingerprints", "map_stack", "plane_in_view", "plane_view", "window_in_view"]
+__all__ = [
+    "fingerprint",
+    "fingerprints",
+    "map_stack",
+    "plane_in_view",
+    "plane_view",
+    "window_in_view",
+]
 
 Window = tuple[slice, slice]
 
@@ -60,12 +67,16 @@ def window_in_view(layer: Any, axes: str, shape: tuple[int, int]) -> Window:
     return window[0], window[1]
 
 
+def fingerprint(plane: npt.NDArray[np.integer]) -> int | None:
+    """A number >= 0 that changes with the labels of a plane; None if it has none."""
+    return zlib.crc32(np.ascontiguousarray(plane).data) if plane.any() else None
+
+
 def fingerprints(labels: npt.NDArray[np.integer], prediction: Prediction) -> dict[int, int]:
-    """For each plane that has any labels a number that changes with them."""
-    views = ((plane, plane_view(labels, prediction, plane)) for plane in range(prediction.n_planes))
-    return {
-        plane: zlib.crc32(np.ascontiguousarray(view).data) for plane, view in views if view.any()
-    }
+    """`fingerprint` of each plane that has any labels."""
+    views = (plane_view(labels, prediction, plane) for plane in range(prediction.n_planes))
+    numbers = (fingerprint(view) for view in views)
+    return {plane: number for plane, number in enumerate(numbers) if number is not None}
 
 
 def map_stack(prediction: Prediction) -> npt.NDArray[np.uint16]:

@@ -8,12 +8,12 @@ import numpy as np
 import numpy.typing as npt
 from qtpy.QtCore import QObject, QTimer, Signal
 
+from napari_dinocell.widgets.catching_up import AT_ONCE, CatchUp
 from napari_dinocell.widgets.engine import Result
-from napari_dinocell.widgets.jobs import Job, Steps, Ticket
-from napari_dinocell.widgets.planes import fingerprints, plane_in_view, plane_view, window_in_view
+from napari_dinocell.widgets.jobs import Job
+from napari_dinocell.widgets.planes import plane_in_view, plane_view, window_in_view
 from napari_dinocell.widgets.preferences import preferences
 from napari_dinocell.widgets.screening import Screened, confidence_colors, screen, verified_areas
-from napari_dinocell.widgets.table import dense_rows, measure_plane
 
 if TYPE_CHECKING:
     from napari_dinocell.core.instances import Cut, ThresholdTree
@@ -21,7 +21,7 @@ if TYPE_CHECKING:
 __all__ = ["METADATA_KEY", "Preview"]
 
 METADATA_KEY = "napari_dinocell"
-_AT_ONCE = 6_000_000  # pixels of a plane that a hand does not notice waiting for
+_AS_OF_NOW = -1  # no fingerprint: a plane in view gives way at once, and is looked at again later
 
 Window = tuple[slice, slice]
 
@@ -66,8 +66,7 @@ class Preview(QObject):
         self._stale: set[int] = set()
         self.corrected: Any = None
         self._verified: dict[int, npt.NDArray[np.int64]] = {}
-        # Corrections that each plane of the layer gave way to; without an entry: none.
-        self._gave_way: dict[int, int] = {}
+        self._gave_way: dict[int, int] = {}  # see `CatchUp`
         self._contour = 0
         self._job: Job | None = None
         self._is_open = True
@@ -131,7 +130,7 @@ class Preview(QObject):
             return
         plane, tree = self._tree
         window = None
-        if tree.quantized.size > _AT_ONCE:
+        if tree.quantized.size > AT_ONCE:
             window = window_in_view(self.layer, self.prediction.axes, tree.shape)
         self._make_room(int(np.count_nonzero(tree.heights > self.peak * 65535)))
         view = plane_view(self.layer.data, self.prediction, plane)
@@ -158,6 +157,8 @@ class Preview(QObject):
         self._shown = self._screen(labels, plane, cut, window)
         self._color()
         self.layer.refresh(thumbnail=False, extent=False, highlight=False)
+        if self.corrected is not None:
+            self._gave_way[plane] = _AS_OF_NOW
         left = self._shown.areas
         self.shown.emit(np.concatenate([left[left > 0], self._verified_areas(plane)]))
 
@@ -166,10 +167,10 @@ class Preview(QObject):
     ) -> Screened:
         """Leave in labels of a plane what is to be shown."""
         part = window or (slice(None), slice(None))
-        corrected = None
+        over = None
         if self.corrected is not None:
-            corrected = plane_view(self.corrected.data, self.prediction, plane)[part]
-        return screen(labels[part], cut, corrected, self.coefficients, self.min_confidence)
+            over = plane_view(self.corrected.data, self.prediction, plane)[part]
+        return screen(labels[part], cut, over, self.coefficients, self.min_confidence)
 
     def _verified_areas(self, plane: int) -> npt.NDArray[np.int64]:
         """Of the corrected layer; counted once between two corrections."""
@@ -194,6 +195,8 @@ class Preview(QObject):
         self._verified.clear()
         # What it has under way gives way to corrections of a moment ago.
         self._stop_job()
+        if not self.is_following:
+            self._tree = None  # of a plane out of view: it is drawn anew when it is back
         self._draw()
         self._rest.start(self._delay if self.is_following else 0)
 
@@ -237,59 +240,45 @@ class Preview(QObject):
         self._stop_job()
         if self._contour:
             self.layer.contour, self._contour = self._contour, 0
-        plane, values, stale = self.plane, self.values(), sorted(self._stale)
-        job = Job(lambda ticket: self._steps(ticket, plane, values, stale), self)
-        job.step.connect(lambda part: self._take(job, part))
+        rest = CatchUp(
+            result=self.result,
+            plane=self.plane,
+            stale=frozenset(self._stale),
+            gave_way=dict(self._gave_way),
+            corrected=None if self.corrected is None else self.corrected.data,
+            thresholds=self.values(),
+            least=self.min_confidence,
+        )
+        job = Job(rest.steps, self)
+        job.step.connect(lambda part: self._take(job, rest.plane, *part))
         job.failed.connect(self.failed.emit)
         job.succeeded.connect(lambda _: self._end(job))
         self._job = job
         job.start()
 
-    def _steps(self, ticket: Ticket, plane: int, values: dict[str, Any], stale: list[int]) -> Steps:
-        """On the worker's thread."""
-        tree = self.prediction.tree(plane)
-        yield plane, tree
-        # Undo reaches other planes than the one in view, and a layer of corrections may come or go.
-        before, layer = self._gave_way, self.corrected
-        now = {} if layer is None else fingerprints(layer.data, self.prediction)
-        behind = {changed for changed, _ in now.items() ^ before.items()}
-        if self.prediction.n_planes == 1 and tree.quantized.size <= _AT_ONCE:
-            behind.clear()  # it was drawn whole at once
-        yield "corrections", (now, behind)
-        for other in sorted({*stale, *behind}, key=lambda p: abs(p - plane)):
-            if ticket.cancel():
-                return
-            cut = self.prediction.cut(other, **values)
-            if other != plane:
-                self._screen(cut.labels, other, cut)
-            yield other, cut
-        if self.prediction.n_planes == 1 and not ticket.cancel():
-            cut = self.prediction.cut(plane, **values)
-            cut = self._screen(cut.labels, plane, cut).cut
-            yield "table", dense_rows(measure_plane(self.result, plane, cut.labels, cut))
-
-    def _take(self, job: Job, part: tuple[Any, Any]) -> None:
+    def _take(self, job: Job, plane: int, name: str, content: Any) -> None:
         if job is not self._job or not self._check():
             return
-        plane, content = part
-        if plane == "table":
+        if name == "table":
             if content is not None:
                 self.layer.features = content
-        elif plane == "corrections":
-            self._gave_way, behind = content
-            self._stale |= behind
-        elif hasattr(content, "basins"):
+        elif name == "behind":
+            self._stale |= content
+        elif name == "tree":
             before, self._tree = self._tree, (plane, content)
             if before is None or before[1] is not content or plane in self._stale:
                 self._draw()
         else:
-            self._write(plane, content)
+            self._write(*content)
 
-    def _write(self, plane: int, cut: Cut) -> None:
+    def _write(self, plane: int, cut: Cut, gave_way: int | None) -> None:
         labels: npt.NDArray[np.integer] = cut.labels
         self._make_room(int(cut.ids[-1]) if len(cut.ids) else 0)
         plane_view(self.layer.data, self.prediction, plane)[...] = labels
         self._stale.discard(plane)
+        self._gave_way.pop(plane, None)
+        if gave_way is not None:
+            self._gave_way[plane] = gave_way
         if plane == self.plane:
             self._show(plane, cut)
 
