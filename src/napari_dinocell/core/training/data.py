@@ -17,6 +17,7 @@ from napari_dinocell.core.training.decode import (
     UNKNOWN,
     LabelArray,
     LabelSource,
+    NoLabels,
     load_labels,
     read_plane,
 )
@@ -71,6 +72,11 @@ class LabeledImage:
                 f"Weight of {self.image} is {self.weight}; weights must be positive, "
                 "leave the image out instead."
             )
+
+    @property
+    def is_labeled(self) -> bool:
+        """Whether anybody annotated the image; else only a teacher can make use of it."""
+        return not isinstance(self.labels, NoLabels)
 
 
 class ByteCache:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -18,6 +19,17 @@ LabelSource = Path | Callable[[], LabelArray]
 
 UNKNOWN = -1
 """Label of pixels that nobody annotated: they carry no weight in training."""
+
+
+@dataclass(frozen=True)
+class NoLabels:
+    """Draws the labels of an image that nobody annotated: `UNKNOWN` everywhere."""
+
+    image: Path
+
+    def __call__(self) -> LabelArray:
+        """Labels (Y, X) of the size of the image."""
+        return np.full(read_plane(self.image).shape[:2], UNKNOWN, np.int32)
 
 
 def read_plane(path: Path, axes: str | None = None) -> npt.NDArray[Any]:

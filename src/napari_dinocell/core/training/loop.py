@@ -19,7 +19,7 @@ from napari_dinocell.core.training import checkpoint
 from napari_dinocell.core.training.config import Config, dump_config
 from napari_dinocell.core.training.distributed import World, average, barrier, own_device, world
 from napari_dinocell.core.training.logbook import Logbook
-from napari_dinocell.core.training.loss import map_loss
+from napari_dinocell.core.training.loss import map_loss, taught
 from napari_dinocell.core.training.optimizer import (
     learning_rate,
     parameter_groups,
@@ -119,13 +119,13 @@ def _run(
         model.train()
         with torch.autocast(device.type, run.dtype, enabled=run.dtype != torch.float32):
             predicted = model(batch.image, batch.features)
-        target = batch.distance
+        target, labels = batch.distance, batch.labels
         if config.distill is not None and batch.teacher is not None:
-            target = torch.lerp(batch.distance, batch.teacher, config.distill.weight)
+            target, labels = taught(target, labels, batch.teacher, config.distill.weight)
         loss = map_loss(
             predicted,
             target,
-            batch.labels,
+            labels,
             balance=config.loss.balance,
             gradient=config.loss.gradient,
         )

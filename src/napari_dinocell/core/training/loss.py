@@ -50,6 +50,30 @@ def map_loss(
     return loss
 
 
+def taught(
+    distance: Tensor, labels: Tensor, teacher: Tensor, weight: float
+) -> tuple[Tensor, Tensor]:
+    """Target and labels that mix what people drew with the map of a teacher.
+
+    Parameters
+    ----------
+    distance, teacher : (B, 1, Y, X) float tensor
+        Maps in [0, 1].
+    labels : (B, Y, X) int tensor
+        Instances, 0 background, negative where nobody knows.
+    weight : float
+        Share of the teacher where somebody knows; elsewhere the teacher alone tells.
+
+    Returns
+    -------
+    target : (B, 1, Y, X) float tensor
+    labels : (B, Y, X) int tensor
+        Without negative ones: everything counts now.
+    """
+    mixed = torch.lerp(distance, teacher, weight)
+    return torch.where(labels[:, None] < 0, teacher, mixed), labels.clamp(min=0)
+
+
 def cell_weights(labels: Tensor, balance: float, largest: float = 8.0) -> Tensor:
     """Weight of each pixel, (B, Y, X) float32: 0 where unknown, 1 on background, more in small cells."""
     weights = (labels >= 0).float()

@@ -19,7 +19,7 @@ from napari_dinocell.core.training.data import (
     instance_areas,
     with_areas,
 )
-from napari_dinocell.core.training.decode import read_labels
+from napari_dinocell.core.training.decode import NoLabels, read_labels
 from napari_dinocell.core.training.folders import read_folder
 from napari_dinocell.core.training.projects import read_project
 
@@ -224,7 +224,9 @@ def read_index(
     ----------
     folder : str or Path
         Holds `index.csv` with at least the columns set, split, image, label, group (paths are
-        relative to the folder) and, where the license matters, train_allowed (yes or no).
+        relative to the folder) and, where the license matters, train_allowed (yes or no). A row of
+        the split "train" without a label names an image that nobody annotated; its column diameter
+        (px) may be empty, too.
     split : str
         Value of the column `split` to keep.
     sets : collection of str, optional
@@ -262,12 +264,21 @@ def read_index(
     rows = [row for row in rows if row["split"] == split]
     if not rows:
         raise ValueError(f"{path} has no rows for the split {split}; check split and sets.")
-    items = []
-    for row in rows:
-        labels = folder / row["label"]
-        item = LabeledImage(row["set"], row["group"], folder / row["image"], labels)
-        items.append(with_areas(item, instance_areas(read_labels(labels))))
-    return LabeledDataset(items, weights, cache_bytes)
+    return LabeledDataset([_item(folder, row) for row in rows], weights, cache_bytes)
+
+
+def _item(folder: Path, row: dict[str, str]) -> LabeledImage:
+    image, labels = folder / row["image"], folder / row["label"]
+    if row["label"]:
+        item = LabeledImage(row["set"], row["group"], image, labels)
+        return with_areas(item, instance_areas(read_labels(labels)))
+    if row["split"] != "train":
+        raise ValueError(
+            f"{folder / 'index.csv'} has no label for {row['image']} of the split {row['split']}; "
+            "images to be scored need labels."
+        )
+    diameter = float(row.get("diameter") or "nan")
+    return LabeledImage(row["set"], row["group"], image, NoLabels(image), diameter)
 
 
 def _rows(path: Path) -> list[dict[str, str]]:

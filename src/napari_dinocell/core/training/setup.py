@@ -78,7 +78,9 @@ def prepare(config: Config, place: World, device: torch.device) -> Run:
     if place.size > 1:
         synchronize_batch_norm(network)
     teacher = None
-    if config.distill is not None:
+    if config.distill is None:
+        _check_labels(training)
+    else:
         teacher = load_model(config.distill.teacher)[0].to(device).eval().requires_grad_(False)
     records = CropRecords(
         training,
@@ -93,6 +95,15 @@ def prepare(config: Config, place: World, device: torch.device) -> Run:
     )
     trained = network.decoder if config.model.freeze_encoder else network
     return Run(network, trained, records, validation, dtype)
+
+
+def _check_labels(training: LabeledDataset) -> None:
+    without = [item for item in training if not item.is_labeled]
+    if without:
+        raise ValueError(
+            f"{len(without)} images have no labels, {without[0].image.name} for one; only a teacher "
+            "can make use of them: set distill.teacher, or leave their set out."
+        )
 
 
 def build(settings: ModelSettings) -> DINOCell:

@@ -29,7 +29,8 @@ def split_validation(
     Returns
     -------
     training, validation : LabeledDataset
-        In the order of `dataset`.
+        In the order of `dataset`; images without labels are in the first, or, where their group is
+        held out, in none.
 
     Raises
     ------
@@ -47,7 +48,7 @@ def split_validation(
         inside = {
             group: n
             for group, indices in members.items()
-            if (n := sum(dataset[i].set_name == set_name for i in indices))
+            if (n := sum(dataset[i].set_name == set_name for i in indices if dataset[i].is_labeled))
         }
         held_out |= _choose(inside, held_out, fraction, seed)
     if not held_out:
@@ -57,7 +58,7 @@ def split_validation(
     chosen = {i for group in held_out for i in members[group]}
     return (
         dataset.subset(i for i in range(len(dataset)) if i not in chosen),
-        dataset.subset(sorted(chosen)),
+        dataset.subset(i for i in sorted(chosen) if dataset[i].is_labeled),
     )
 
 
