@@ -296,6 +296,7 @@ def test_the_estimated_diameter_is_that_of_the_cells(radius):
     assert scaling.reason == "estimate"
     assert scaling.n_cells > 3
     assert scaling.diameter == pytest.approx(2 * radius, rel=0.25)
+    assert model.estimate(plane) == scaling
 
 
 def test_the_cells_that_are_measured_are_looked_for_where_they_are():

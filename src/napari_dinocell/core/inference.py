@@ -17,7 +17,16 @@ from napari_dinocell.core.errors import Cancelled
 from napari_dinocell.core.intensity import PlaneLike
 from napari_dinocell.core.tiles import Blender, TileGrid
 
-__all__ = ["Cancel", "PlaneTask", "Progress", "Report", "TileNetwork", "check_cancel", "run_tiles"]
+__all__ = [
+    "Cancel",
+    "PlaneTask",
+    "Progress",
+    "Report",
+    "TileNetwork",
+    "check_cancel",
+    "run_tiles",
+    "whole_map",
+]
 
 Cancel = Callable[[], bool]
 Progress = Callable[[int, int], Any]
@@ -190,6 +199,21 @@ def run_tiles(
     for shape in list(queues):
         flush(shape)
     yield from pending
+
+
+def whole_map(
+    plane: PlaneLike, network: TileNetwork, tile: int, overlap: int, cancel: Cancel | None = None
+) -> npt.NDArray[np.float32]:
+    """Map (Y, X) of a normalized plane that fits into memory; see `TileGrid` and `run_tiles`."""
+    map_ = np.zeros(plane.shape[:2], np.float32)
+
+    def sink(top: int, rows: npt.NDArray[Any]) -> None:
+        map_[top : top + len(rows)] = rows
+
+    grid = TileGrid(plane.shape[0], plane.shape[1], tile, overlap)
+    for _ in run_tiles([PlaneTask(plane, grid, Blender(grid, sink))], network, cancel):
+        pass
+    return map_
 
 
 def check_cancel(cancel: Cancel | None) -> None:

@@ -8,8 +8,6 @@ from functools import cached_property, partial
 from pathlib import Path
 from typing import Any
 
-import numpy as np
-import numpy.typing as npt
 import torch
 from torch import nn
 
@@ -29,16 +27,16 @@ from napari_dinocell.core.inference import (
     TileNetwork,
     check_cancel,
     run_tiles,
+    whole_map,
 )
 from napari_dinocell.core.instances import warm_up
-from napari_dinocell.core.intensity import IntensityRange, PlaneLike
+from napari_dinocell.core.intensity import IntensityRange
 from napari_dinocell.core.job import ImageJob, ImageSource, Options, open_image
 from napari_dinocell.core.mapstore import MEMORY_BYTES
 from napari_dinocell.core.model.blocks import fold_batch_norm
 from napari_dinocell.core.model.card import ModelCard
 from napari_dinocell.core.model.files import default_model, load_model, tensors_sha256
 from napari_dinocell.core.prediction import Prediction, Scaling
-from napari_dinocell.core.tiles import Blender, TileGrid
 
 __all__ = ["Prediction", "Segmenter"]
 
@@ -206,6 +204,24 @@ class Segmenter:
         jobs = (self._open(open_image(image, None, None), options) for image in images)
         yield from self._run(jobs, self._sized(batch_size), cancel)
 
+    def estimate(
+        self, image: ImageSource, axes: str | None = None, *, channel: int | str | None = None
+    ) -> Scaling:
+        """The scale that `predict` would take for `diameter="auto"` where no pixel size tells it.
+
+        Parameters
+        ----------
+        image, axes, channel
+            As in `predict`.
+
+        Returns
+        -------
+        Scaling
+            With the `diameter` of the cells in px of the image; None where none were found.
+        """
+        options = Options(channel, None, None, None)
+        return self._estimate(self._open(open_image(image, axes, None), options), None)
+
     def _sized(self, batch_size: int | None) -> TileNetwork:
         if batch_size is None:
             return self._tiles
@@ -229,24 +245,10 @@ class Segmenter:
     def _estimate(self, job: ImageJob, cancel: Cancel | None) -> Scaling:
         """Estimate the scale on the middle plane, or on others where that shows nothing."""
         n = len(job.planes)
-        tried = dict.fromkeys((n // 2, n // 4, (3 * n) // 4))
-        visible = (job.normalized(number) for number in tried)
-        return estimate_scaling(
-            (plane for plane in visible if plane is not None),
-            self.card,
-            partial(self._map_of, cancel=cancel),
-        )
-
-    def _map_of(self, plane: PlaneLike, cancel: Cancel | None) -> npt.NDArray[np.float32]:
-        map_ = np.zeros(plane.shape[:2], np.float32)
-
-        def sink(top: int, rows: npt.NDArray[Any]) -> None:
-            map_[top : top + len(rows)] = rows
-
-        grid = TileGrid(plane.shape[0], plane.shape[1], self.card.tile, self.card.overlap)
-        for _ in run_tiles([PlaneTask(plane, grid, Blender(grid, sink))], self._tiles, cancel):
-            pass
-        return map_
+        visible = map(job.normalized, dict.fromkeys((n // 2, n // 4, (3 * n) // 4)))
+        tile, overlap = self.card.tile, self.card.overlap
+        map_of = partial(whole_map, network=self._tiles, tile=tile, overlap=overlap, cancel=cancel)
+        return estimate_scaling((p for p in visible if p is not None), self.card, map_of)
 
     def _run(
         self,

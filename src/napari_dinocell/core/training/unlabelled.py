@@ -57,9 +57,7 @@ def gather(
     group = f"{image.parent.name}/{image.stem}"
     for name, plane in _planes(read_image(image, axes)):
         path = Path("images") / f"{image.parent.name}_{image.stem}{name}.tif"
-        prediction = segmenter.predict(plane, "YXS" if plane.ndim == 3 else "YX")
-        with prediction:
-            diameter = prediction.scaling.diameter
+        diameter = segmenter.estimate(plane, "YXS" if plane.ndim == 3 else "YX").diameter
         if diameter is None:
             continue
         with whole_file(out / path) as temporary:
