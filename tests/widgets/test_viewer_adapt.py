@@ -50,7 +50,7 @@ def chosen(panel):
 def test_what_is_annotated_is_told(annotated):
     _, _, adapting = annotated()
     assert adapting.counts.deleted == 1
-    assert adapting.runner.status.text() == "8 cells, 1 deleted on 1 image."
+    assert adapting.annotation.text() == "8 cells, 1 deleted on 1 image."
 
 
 @pytest.mark.parametrize(
@@ -224,8 +224,10 @@ def test_the_suggestion_is_framed_and_in_view_and_not_where_all_is_said(annotate
     assert "Look here" in adapting.runner.status.text()
     for center in CENTERS:
         panel.results.tools.corrector.accept([center])
-    # One of them is deleted. Before the count its sentence would come over the answer.
-    wait(lambda: adapting.counts.cells == len(CENTERS) - 1)
+    wait(lambda: adapting.counts.cells == len(CENTERS) - 1)  # one of them is deleted
+    # What to do next stays on screen while it is done.
+    assert "Look here" in adapting.runner.status.text()
+    assert adapting.annotation.text().startswith(f"{len(CENTERS) - 1} cells")
     adapting.suggest_button.click()
     wait(lambda: "in doubt" in adapting.runner.status.text())
 

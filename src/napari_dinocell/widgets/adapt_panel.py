@@ -24,7 +24,7 @@ from napari_dinocell.widgets.loss_curve import LossCurve
 from napari_dinocell.widgets.models import Models
 from napari_dinocell.widgets.preferences import preferences
 from napari_dinocell.widgets.project_box import ProjectBox
-from napari_dinocell.widgets.rows import add_rows
+from napari_dinocell.widgets.rows import add_rows, text_line
 from napari_dinocell.widgets.runner import Runner, Work
 from napari_dinocell.widgets.suggest_button import SuggestButton
 from napari_dinocell.widgets.verdict import VerdictBox
@@ -75,6 +75,8 @@ class AdaptPanel(QWidget):
         self.base.setToolTip("The model that learns; it stays as it is, the result is a new one.")
         self.models = Models(Engine(), self)
         self.models.offered.connect(self._offer)
+        # A line of its own: what is said below the button must not be overwritten by counting.
+        self.annotation = text_line("What is annotated")
         self.region_button = QPushButton("Draw complete region")
         self.region_button.setToolTip(
             "Draw a rectangle in which every cell on screen is right: all else in there is "
@@ -109,6 +111,7 @@ class AdaptPanel(QWidget):
         inner = QVBoxLayout(content)
         inner.setContentsMargins(0, 0, 0, 0)
         inner.addLayout(rows)
+        inner.addWidget(self.annotation)
         inner.addLayout(where)
         inner.addWidget(self.runner)
         inner.addWidget(self.curve)
@@ -169,10 +172,8 @@ class AdaptPanel(QWidget):
         self._counting.start()
 
     def _counted(self, counts: Counts) -> None:
-        is_other = counts != self.counts
         self.counts = counts
-        if self.runner.job is None and (is_other or not self.runner.status.text()):
-            self.runner.say(counts.sentence())
+        self.annotation.setText(counts.sentence())
 
     def _draw_region(self, *_: Any) -> None:
         correction = self._correction()
@@ -255,7 +256,7 @@ class AdaptPanel(QWidget):
         self.verdict.show_outcome(outcome)
         if outcome.name:
             self._kept(outcome)
-        return self.counts.sentence() if self.counts.images else ""
+        return ""
 
     def _kept(self, outcome: Outcome) -> None:
         self.kept.append(outcome)

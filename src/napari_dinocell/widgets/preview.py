@@ -18,9 +18,10 @@ from napari_dinocell.widgets.screening import Screened, confidence_colors, scree
 if TYPE_CHECKING:
     from napari_dinocell.core.instances import Cut, ThresholdTree
 
-__all__ = ["METADATA_KEY", "Preview"]
+__all__ = ["DISTANCE_MAP", "METADATA_KEY", "Preview"]
 
 METADATA_KEY = "napari_dinocell"
+DISTANCE_MAP = "distance_map_of"  # in the metadata of a map
 _AS_OF_NOW = -1  # no fingerprint: a plane in view gives way at once, and is looked at again later
 
 Window = tuple[slice, slice]

@@ -7,8 +7,8 @@ from typing import Any
 
 import numpy as np
 import numpy.typing as npt
-from qtpy.QtCore import Qt, Signal
-from qtpy.QtWidgets import QHBoxLayout, QLabel, QPushButton, QSizePolicy, QVBoxLayout, QWidget
+from qtpy.QtCore import Signal
+from qtpy.QtWidgets import QHBoxLayout, QPushButton, QVBoxLayout, QWidget
 
 from napari_dinocell.widgets.autosave import Autosaver
 from napari_dinocell.widgets.editing import EditTools
@@ -17,11 +17,12 @@ from napari_dinocell.widgets.figures import figures_text
 from napari_dinocell.widgets.further import FurtherSteps
 from napari_dinocell.widgets.jobs import Job, Steps, Ticket
 from napari_dinocell.widgets.planes import map_stack
-from napari_dinocell.widgets.preview import Preview
+from napari_dinocell.widgets.preview import DISTANCE_MAP, METADATA_KEY, Preview
 from napari_dinocell.widgets.restore import RestoreButton
+from napari_dinocell.widgets.rows import text_line
 from napari_dinocell.widgets.sliders import ThresholdSliders
 
-__all__ = ["ResultPanel", "text_line"]
+__all__ = ["ResultPanel"]
 
 
 class ResultPanel(QWidget):
@@ -151,6 +152,7 @@ class ResultPanel(QWidget):
             name=preview.layer.name.removesuffix(" cells") + " distance map",
             contrast_limits=(0, 65535),
             colormap="magma",
+            metadata={METADATA_KEY: {DISTANCE_MAP: preview.layer.name}},
             **preview.result.part.placement.options(),
         )
         viewer.layers.move(viewer.layers.index(layer), viewer.layers.index(preview.layer))
@@ -207,13 +209,3 @@ def _side_by_side(*widgets: QWidget) -> QWidget:
     for widget in widgets:
         layout.addWidget(widget, 1)
     return row
-
-
-def text_line(name: str) -> QLabel:
-    """A label that wraps, can be copied, and has a name for screen readers."""
-    label = QLabel()
-    label.setWordWrap(True)
-    label.setAccessibleName(name)
-    label.setTextInteractionFlags(Qt.TextInteractionFlag.TextSelectableByMouse)
-    label.setSizePolicy(QSizePolicy.Policy.Ignored, QSizePolicy.Policy.Minimum)
-    return label

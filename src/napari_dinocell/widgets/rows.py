@@ -1,10 +1,11 @@
-"""Rows of questions that have a name for eyes and for screen readers."""
+"""Rows of questions and lines of text that have a name for eyes and for screen readers."""
 
 from __future__ import annotations
 
-from qtpy.QtWidgets import QComboBox, QFormLayout, QSizePolicy, QWidget
+from qtpy.QtCore import Qt
+from qtpy.QtWidgets import QComboBox, QFormLayout, QLabel, QSizePolicy, QWidget
 
-__all__ = ["add_rows", "keep_narrow"]
+__all__ = ["add_rows", "keep_narrow", "text_line"]
 
 _LETTERS = 12
 
@@ -30,3 +31,13 @@ def keep_narrow(box: QComboBox) -> None:
     box.setSizeAdjustPolicy(QComboBox.SizeAdjustPolicy.AdjustToMinimumContentsLengthWithIcon)
     box.setMinimumContentsLength(_LETTERS)
     box.setSizePolicy(QSizePolicy.Policy.Expanding, QSizePolicy.Policy.Fixed)
+
+
+def text_line(name: str) -> QLabel:
+    """A label that wraps, can be copied, and has a name for screen readers."""
+    label = QLabel()
+    label.setWordWrap(True)
+    label.setAccessibleName(name)
+    label.setTextInteractionFlags(Qt.TextInteractionFlag.TextSelectableByMouse)
+    label.setSizePolicy(QSizePolicy.Policy.Ignored, QSizePolicy.Policy.Minimum)
+    return label

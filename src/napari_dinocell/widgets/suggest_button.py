@@ -85,7 +85,7 @@ class SuggestButton(QPushButton):
             f"{n} {one if n == 1 else many} that may be {what}"
             for n, one, many, what in (
                 (found.n_markers, "cell", "cells", "none"),
-                (found.n_saddles, "pair", "pairs", "one"),
+                (found.n_saddles, "pair of cells", "pairs of cells", "one"),
             )
             if n
         ]
