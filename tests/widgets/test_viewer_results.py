@@ -59,6 +59,10 @@ def test_the_distance_map_lies_below_the_cells_and_is_what_they_are_cut_from(seg
     peak = panel.preview.peak * 65535
     cells = viewer.layers["image cells"].data
     assert all(shown.data[cells == cell].max() > peak for cell in np.unique(cells[cells > 0]))
+    # It is no image to be segmented, even where the user clicks it.
+    viewer.layers.selection.active = shown
+    assert panel.form.layer == viewer.layers["image"]
+    assert [text for text, _ in panel.form.image.options] == ["image"]
 
 
 def test_exported_labels_hold_corrected_and_other_cells_with_pixel_size(corrected, wait, tmp_path):

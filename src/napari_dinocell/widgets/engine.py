@@ -221,6 +221,8 @@ class Engine:
             "channel": channel,
             "diameter": diameter,
         }
+        if part.others:
+            provenance["together_with"] = list(part.other_names)
         return Result(prediction, part, labels, seconds, provenance), ready
 
 

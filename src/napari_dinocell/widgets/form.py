@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 from napari.layers import Image
@@ -13,6 +13,7 @@ from qtpy.QtWidgets import QFormLayout, QWidget
 from napari_dinocell.core.axes import SAMPLE_NAMES
 from napari_dinocell.core.axis_names import UNNAMED
 from napari_dinocell.widgets.cell_size import CellSize
+from napari_dinocell.widgets.combine import Combine, is_distance_map
 from napari_dinocell.widgets.engine import Choice
 from napari_dinocell.widgets.layers import (
     axes_of,
@@ -26,12 +27,13 @@ from napari_dinocell.widgets.layers import (
 )
 from napari_dinocell.widgets.option_box import OptionBox
 from napari_dinocell.widgets.parts import LayerPart
+from napari_dinocell.widgets.plane_range import PlaneRange
 from napari_dinocell.widgets.preferences import preferences
 from napari_dinocell.widgets.region import Region
 
-__all__ = ["ALL_PLANES", "BY_SIZE", "THIS_PLANE", "SegmentForm"]
+__all__ = ["ALL_PLANES", "BY_SIZE", "RANGE", "THIS_PLANE", "SegmentForm"]
 
-ALL_PLANES, THIS_PLANE = "all planes", "this plane"
+ALL_PLANES, THIS_PLANE, RANGE = "all planes", "this plane", "from … to …"
 BY_SIZE = -1
 _ASK = "choose …"
 
@@ -56,15 +58,17 @@ class SegmentForm(QWidget):
         self._viewer = viewer
         self._models: dict[str, Choice] = {}
         self.image = OptionBox("Image", "The image layer to segment.")
+        self.combine = Combine(viewer, self)
         self.axes = OptionBox(
             "Axes", "What the dimensions are: T time, Z depth, C channel, Y, X, S color samples."
         )
         self.channel = OptionBox("Channel", "Which channel shows the cells.")
         self.planes = OptionBox(
             "Planes",
-            "Segment only the plane in view, or the whole stack.",
-            (ALL_PLANES, THIS_PLANE),
+            "Segment the whole stack, only the plane in view, or some planes.",
+            (ALL_PLANES, THIS_PLANE, RANGE),
         )
+        self.range = PlaneRange(self)
         self.region = Region(viewer, self)
         self.model = OptionBox("Model", "Installed models.")
         self.cell_size = CellSize(viewer, self)
@@ -77,8 +81,10 @@ class SegmentForm(QWidget):
         self._rows = QFormLayout(self)
         self._rows.setContentsMargins(0, 0, 0, 0)
         self._rows.setFieldGrowthPolicy(QFormLayout.FieldGrowthPolicy.AllNonFixedFieldsGrow)
-        for question in (self.image, self.axes, self.channel, self.planes):
+        for question in (self.image, self.combine.box, self.axes, self.channel, self.planes):
             self._rows.addRow(question.label, question.native)
+        for name, row in self.range.rows.values():
+            self._rows.addRow(name, row)
         self._rows.addRow(self.region.box.label, self.region.box.native)
         self._rows.addRow(self.model.label, self.model.native)
         for label, row in self.cell_size.rows:
@@ -87,10 +93,12 @@ class SegmentForm(QWidget):
             self._rows.addRow(question.label, question.native)
         self.image.changed.connect(self._image_changed)
         self.axes.changed.connect(self._axes_changed)
-        for question in (self.channel, self.planes, self.model, self.level, self.device):
+        for question in (self.channel, self.model, self.level, self.device):
             question.changed.connect(self._tell)
-        self.cell_size.changed.connect(self._show_needed)
-        self.region.changed.connect(self._tell)
+        for needs in (self.planes, self.cell_size):
+            needs.changed.connect(self._show_needed)
+        for other in (self.combine, self.range, self.region):
+            other.changed.connect(self._tell)
         self.refresh_layers()
 
     @property
@@ -106,6 +114,12 @@ class SegmentForm(QWidget):
         """Number of the chosen channel; None where there is one, or color is used whole."""
         value = self.channel.value
         return None if value is None or value < 0 else int(value)
+
+    @property
+    def is_on_cpu(self) -> bool:
+        """Whether the chosen device is the CPU; `auto` takes the first of the others."""
+        value, devices = self.device.value, self.device.options
+        return bool(value == "cpu" or (value == "auto" and devices[1] == "cpu"))
 
     def diameter_of(self, part: LayerPart) -> float | str | None:
         """What `Segmenter.predict` wants to know of the cells' size, in px of a part."""
@@ -129,24 +143,34 @@ class SegmentForm(QWidget):
             raise ValueError(f"Shape {shape} does not tell which axis is which: choose the axes.")
         if "C" in axes and self.channel.value is None:
             raise ValueError("Choose the channel that shows the cells.")
-        planes = None
+        planes: Mapping[str, int | slice] | None = None
         if self.planes.value == THIS_PLANE:
             planes = plane_index(layer, self._viewer.dims.point, axes)
+        elif self.planes.value == RANGE:
+            planes = self.range.slices()
         return layer_part(
             layer,
             axes,
             planes=planes,
             region=self.region.slices(),
             level=self._chosen_level(layer, axes),
+            others=self.combine.layers(),
         )
 
     def refresh_layers(self, event: Any = None) -> None:
         """Offer the image layers that are there now, keeping the choice."""
-        layers = [layer for layer in self._viewer.layers if isinstance(layer, Image)]
+        layers = [
+            layer
+            for layer in self._viewer.layers
+            if isinstance(layer, Image) and not is_distance_map(layer)
+        ]
         before = self.image.value
         self.image.options = [(layer.name, str(layer.unique_id)) for layer in layers]
         if before is None or self.image.value != before:
             self._image_changed()
+        else:
+            self.combine.set_image(self.layer, self.axes.value or "")
+            self._show_needed()
 
     def choose_layer(self, layer: Any) -> None:
         """Take a layer, if it is one of the images."""
@@ -197,7 +221,9 @@ class SegmentForm(QWidget):
 
     def _axes_changed(self, value: Any = None) -> None:
         layer, axes = self.layer, self.axes.value or ""
+        self.combine.set_image(layer, axes)
         self.channel.options = _channels(layer, axes)
+        self.range.set_lengths(_lengths(layer, axes))
         self.level.options = _levels(layer, axes)
         self.cell_size.set_image(layer, axes)
         self.region.set_image(layer, axes)
@@ -206,9 +232,12 @@ class SegmentForm(QWidget):
     def _show_needed(self, value: Any = None) -> None:
         """Hide the questions that this image does not raise."""
         axes, layer = self.axes.value or "", self.layer
+        self._show(self.combine.box.native, self.combine.is_open)
         self._show(self.axes.native, len(self.axes.options) > 1)
         self._show(self.channel.native, "C" in axes or "S" in axes)
         self._show(self.planes.native, "T" in axes or "Z" in axes)
+        for letter, (_, row) in self.range.rows.items():
+            self._show(row, letter in axes and self.planes.value == RANGE)
         self._show(self.level.native, layer is not None and layer.multiscale)
         for _, row in self.cell_size.rows[1:]:
             self._show(row, self.cell_size.is_given)
@@ -230,6 +259,14 @@ def _channels(layer: Any, axes: str) -> list[tuple[str, int | None]]:
     if layer is not None and "S" in axes:
         return [("all (color)", -1), *((name, i) for i, name in enumerate(SAMPLE_NAMES))]
     return []
+
+
+def _lengths(layer: Any, axes: str) -> dict[str, int]:
+    """Planes along each of T and Z."""
+    if layer is None:
+        return {}
+    shape = pixels_of(layer).shape
+    return {letter: int(shape[axes.index(letter)]) for letter in "TZ" if letter in axes}
 
 
 def _levels(layer: Any, axes: str) -> list[tuple[str, int]]:

@@ -15,6 +15,9 @@ from napari_dinocell.widgets.preview import Preview
 
 __all__ = ["FurtherSteps"]
 
+_FOLDER = "Segment all images of a folder with these settings."
+_SEVERAL_LAYERS = "In files one channel is segmented; these cells come from several layers."
+
 
 class FurtherSteps(QWidget):
     """Buttons that open the panels for it, with the settings of the cells on screen.
@@ -46,7 +49,6 @@ class FurtherSteps(QWidget):
         self.adapt.setToolTip("Let the model learn the cells that you accepted or corrected.")
         self.adapt.clicked.connect(self._open_adapt)
         self.folder = QPushButton("Apply to a folder …")
-        self.folder.setToolTip("Segment all images of a folder with these settings.")
         self.folder.clicked.connect(self._open_batch)
         self.link = QPushButton("Link planes …")
         self.link.setToolTip("Give one id to each 3-D object, or to each cell through time.")
@@ -62,7 +64,9 @@ class FurtherSteps(QWidget):
         """Take the settings of another preview and its corrections; None while there is none."""
         self._preview, self._corrector = preview, corrector
         self.adapt.setEnabled(preview is not None)
-        self.folder.setEnabled(preview is not None)
+        is_alone = preview is not None and not preview.result.part.others
+        self.folder.setEnabled(is_alone)
+        self.folder.setToolTip(_FOLDER if preview is None or is_alone else _SEVERAL_LAYERS)
         if self.adapting is not None:
             self.adapting.follow(corrector)
         is_stack = preview is not None and preview.prediction.n_planes > 1

@@ -13,10 +13,11 @@ from qtpy.QtCore import QObject, QTimer, Signal
 
 from napari_dinocell.core.errors import Cancelled
 
-__all__ = ["Job", "Ticket", "expected"]
+__all__ = ["Job", "Ticket", "expected", "is_device_failure"]
 
 _POLL_MS = 100
 _EXPECTED = (ValueError, TypeError, OSError, MemoryError, LookupError)
+_DEVICE_WORDS = ("out of memory", "cuda error", "cudnn error", "cublas", "mps backend")
 
 log = logging.getLogger(__name__)
 
@@ -26,7 +27,18 @@ Steps = Generator[Any, None, Any]
 def expected(error: Exception) -> str:
     """One sentence about an error, for a line in a panel."""
     text = str(error).strip() or type(error).__name__
-    return text if isinstance(error, _EXPECTED) else f"{type(error).__name__}: {text}"
+    if isinstance(error, _EXPECTED):
+        return text
+    if is_device_failure(error):
+        return f"The device failed: {text.splitlines()[0].split('. ')[0].rstrip('.')}."
+    return f"{type(error).__name__}: {text}"
+
+
+def is_device_failure(error: Exception) -> bool:
+    """Whether the same work may succeed on another device: no memory is left, or this one is lost."""
+    text = str(error).lower()
+    is_theirs = isinstance(error, RuntimeError) and any(word in text for word in _DEVICE_WORDS)
+    return isinstance(error, MemoryError) or is_theirs
 
 
 @dataclass
@@ -66,6 +78,7 @@ class Ticket:
 class _Outcome:
     value: Any = None
     error: str = ""
+    is_device_failure: bool = False
     was_cancelled: bool = False
 
 
@@ -81,7 +94,7 @@ def dinocell_job(work: Callable[[Ticket], Steps], ticket: Ticket) -> Generator[A
         return _Outcome(was_cancelled=True)
     except Exception as error:
         log.debug("A job failed.", exc_info=True)
-        return _Outcome(error=expected(error))
+        return _Outcome(error=expected(error), is_device_failure=is_device_failure(error))
 
 
 class Job(QObject):
@@ -104,6 +117,11 @@ class Job(QObject):
         One of them, once, on the thread of the window.
     ended()
         After that one.
+
+    Attributes
+    ----------
+    is_device_failure : bool
+        Of a job that failed: whether another device may do it.
     """
 
     step = Signal(object)
@@ -128,6 +146,7 @@ class Job(QObject):
         self._worker.yielded.connect(self._stepped)
         self._worker.returned.connect(self._returned)
         self._worker.finished.connect(self._finished)
+        self.is_device_failure = False
         self._seen = (-1, -1)
         self._timer = QTimer(self)
         self._timer.setInterval(_POLL_MS)
@@ -160,6 +179,7 @@ class Job(QObject):
         if outcome.was_cancelled or is_dropped:
             self.cancelled.emit()
         elif outcome.error:
+            self.is_device_failure = outcome.is_device_failure
             self.failed.emit(outcome.error)
         else:
             self.succeeded.emit(outcome.value)

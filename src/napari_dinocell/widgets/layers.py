@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from typing import Any
 
@@ -131,9 +131,10 @@ def layer_part(
     layer: Any,
     axes: str,
     *,
-    planes: dict[str, int] | None = None,
+    planes: Mapping[str, int | slice] | None = None,
     region: tuple[slice, slice] | None = None,
     level: int = 0,
+    others: Sequence[Any] = (),
 ) -> LayerPart:
     """Part of an image layer.
 
@@ -142,12 +143,14 @@ def layer_part(
     layer : napari Image layer
     axes : str
         One letter per dimension of its array, out of `TZCYXS`.
-    planes : dict, optional
-        Position on T and Z of the only plane that is meant; all planes if None.
+    planes : mapping, optional
+        Position of the only plane that is meant, or a range of them, on T and Z; all if None.
     region : pair of slices (y, x), optional
         In pixels of level 0. The whole plane if None.
     level : int
         Of a pyramid.
+    others : sequence of napari Image layers
+        That show the same cells, with the same shape, without channels: see `Blend`.
 
     Raises
     ------
@@ -171,8 +174,10 @@ def layer_part(
             start = max(0, int(np.floor(wanted[letter].start / factors[i])))
             stop = min(stop, int(np.ceil(wanted[letter].stop / factors[i])))
         elif letter in "TZ" and planes is not None:
-            start = min(int(planes[letter] / factors[i]), int(length) - 1)
-            stop = start + 1
+            at = planes[letter]
+            at = at if isinstance(at, slice) else slice(at, at + 1)
+            start = min(int(at.start / factors[i]), int(length) - 1)
+            stop = min(max(int(np.ceil(at.stop / factors[i])), start + 1), int(length))
         if stop <= start:
             raise ValueError("The chosen region does not touch the image; move it or take all.")
         window.append(slice(start, stop))
@@ -185,7 +190,16 @@ def layer_part(
     factor = level_factors(layer, axes)[level]
     place = placement.keep(kept)
     return LayerPart(
-        layer.name, array, axes, tuple(window), place, factor, level, str(layer.unique_id)
+        layer.name,
+        array,
+        axes,
+        tuple(window),
+        place,
+        factor,
+        level,
+        str(layer.unique_id),
+        tuple(pixels_of(other, level) for other in others),
+        tuple(str(other.name) for other in others),
     )
 
 

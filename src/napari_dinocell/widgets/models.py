@@ -25,6 +25,13 @@ class Models(QObject):
         Models (`Choice`), names of devices, name of the model to begin with.
     changed()
         `ready`, `error` or `is_looking` is another one.
+
+    Attributes
+    ----------
+    error : str
+        Why the wanted model could not be loaded; empty if it could.
+    is_device_failure : bool
+        Whether another device may do it.
     """
 
     offered = Signal(object, object, str)
@@ -35,6 +42,7 @@ class Models(QObject):
         self.engine = engine
         self.ready: Ready | None = None
         self.error = ""
+        self.is_device_failure = False
         self.is_looking = True
         self._known: tuple[str, str] | None = None
         self._wanted: tuple[str, str] | None = None
@@ -49,6 +57,7 @@ class Models(QObject):
             return self.ready is not None
         if self._job is None:
             self.ready, self.error, self._wanted = None, "", key
+            self.is_device_failure = False
             self._start(lambda ticket: self.engine.ready(name, device), self._loaded)
         return False
 
@@ -83,6 +92,8 @@ class Models(QObject):
         self.changed.emit()
 
     def _failed(self, sentence: str) -> None:
+        assert self._job is not None
+        self.is_device_failure = self._job.is_device_failure
         self._job, self._known, self.is_looking = None, self._wanted, False
         self.ready, self.error = None, sentence
         self.changed.emit()

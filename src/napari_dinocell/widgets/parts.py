@@ -11,9 +11,10 @@ import numpy as np
 from napari_dinocell.core.axes import ArrayLike, output_axes
 from napari_dinocell.core.images import Image
 from napari_dinocell.core.lazy import ChunkedArray
+from napari_dinocell.widgets.blend import Blend
 from napari_dinocell.widgets.placement import Placement
 
-__all__ = ["LayerPart", "LazyWindow"]
+__all__ = ["LayerPart", "LazyWindow", "chunks_of"]
 
 Window = tuple[slice, ...]
 
@@ -35,7 +36,7 @@ class LazyWindow:
 
     def __init__(self, array: ArrayLike, window: Window) -> None:
         self._array = array
-        self.chunks = _chunks_of(array)
+        self.chunks = chunks_of(array)
         self._ranges = [range(part.start, part.stop) for part in window]
         self.shape = tuple(len(part) for part in self._ranges)
         self.dtype = array.dtype
@@ -75,6 +76,10 @@ class LayerPart:
         Of the pyramid that `array` is.
     layer_id : str
         Of the layer; names change.
+    others : tuple of array-like
+        Of other layers that show the same cells: `image` is the mean of all, see `Blend`.
+    other_names : tuple of str
+        Of these layers.
     """
 
     name: str
@@ -85,6 +90,8 @@ class LayerPart:
     factor: float = 1.0
     level: int = 0
     layer_id: str = ""
+    others: tuple[ArrayLike, ...] = ()
+    other_names: tuple[str, ...] = ()
 
     @property
     def shape(self) -> tuple[int, ...]:
@@ -120,11 +127,15 @@ class LayerPart:
 
     def image(self) -> Image:
         """Image for core. Its pixels are read when they are sliced, so not where a user waits."""
-        return self._image(self.window)
+        return self._image(self._source, self.window)
+
+    def measured_image(self) -> Image:
+        """The layer's own gray values, without those of other layers."""
+        return self._image(self._own, self.window)
 
     def whole_image(self) -> Image:
         """The same planes, each whole: what their gray values are normalized by."""
-        return self._image(self._whole_planes())
+        return self._image(self._source, self._whole_planes())
 
     def _whole_planes(self) -> Window:
         return tuple(
@@ -132,21 +143,32 @@ class LayerPart:
             for n, letter, part in zip(self.array.shape, self.axes, self.window, strict=True)
         )
 
-    def _image(self, window: Window) -> Image:
-        whole = all(part == slice(0, n) for part, n in zip(window, self._source.shape, strict=True))
-        array = self._source if whole else LazyWindow(self._source, window)
+    def _image(self, source: ArrayLike, window: Window) -> Image:
+        whole = all(part == slice(0, n) for part, n in zip(window, source.shape, strict=True))
+        array = source if whole else LazyWindow(source, window)
         return Image(array, self.axes, self.pixel_size_um, (), self.name)
 
     @cached_property
+    def _own(self) -> ArrayLike:
+        return _cached(self.array, self.name)
+
+    @cached_property
     def _source(self) -> ArrayLike:
-        """The array; one that is not in memory decodes each chunk once, though tiles overlap."""
-        if isinstance(self.array, np.ndarray):
-            return self.array
-        everything = tuple(slice(0, int(n)) for n in self.array.shape)
-        return ChunkedArray(LazyWindow(self.array, everything), self.name)
+        if not self.others:
+            return self._own
+        pairs = zip(self.others, self.other_names, strict=True)
+        return Blend([self._own, *(_cached(array, name) for array, name in pairs)], self.axes)
 
 
-def _chunks_of(array: Any) -> tuple[int, ...] | None:
+def _cached(array: ArrayLike, name: str) -> ArrayLike:
+    """An array; one that is not in memory decodes each chunk once, though tiles overlap."""
+    if isinstance(array, np.ndarray):
+        return array
+    everything = tuple(slice(0, int(n)) for n in array.shape)
+    return ChunkedArray(LazyWindow(array, everything), name)
+
+
+def chunks_of(array: Any) -> tuple[int, ...] | None:
     """Size of an array's chunks; dask lists the sizes along each axis, of which the first counts."""
     chunks = getattr(array, "chunks", None)
     if not isinstance(chunks, tuple) or not chunks:

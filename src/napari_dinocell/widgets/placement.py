@@ -57,6 +57,23 @@ class Placement:
         """Number of dimensions."""
         return len(self.scale)
 
+    def is_same(self, other: Placement) -> bool:
+        """Whether pixels of equal index lie at the same point of the world; names don't matter."""
+        return (
+            self.ndim == other.ndim
+            and [str(unit) for unit in self.units] == [str(unit) for unit in other.units]
+            and all(
+                np.allclose(mine, its)
+                for mine, its in (
+                    (self.scale, other.scale),
+                    (self.translate, other.translate),
+                    (self.rotate, other.rotate),
+                    (shear_matrix(self.shear, self.ndim), shear_matrix(other.shear, self.ndim)),
+                    (self.affine, other.affine),
+                )
+            )
+        )
+
     def options(self) -> dict[str, Any]:
         """Keyword arguments that put a new layer at the same place."""
         return {

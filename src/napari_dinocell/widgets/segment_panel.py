@@ -13,7 +13,9 @@ from napari_dinocell.widgets.jobs import Job, Steps, Ticket
 from napari_dinocell.widgets.models import Models
 from napari_dinocell.widgets.parts import LayerPart
 from napari_dinocell.widgets.preview import METADATA_KEY, Preview
-from napari_dinocell.widgets.result_panel import ResultPanel, text_line
+from napari_dinocell.widgets.reading import read_note
+from napari_dinocell.widgets.result_panel import ResultPanel
+from napari_dinocell.widgets.rows import text_line
 from napari_dinocell.widgets.timing import time_text
 
 __all__ = ["SegmentPanel"]
@@ -49,17 +51,24 @@ class SegmentPanel(QWidget):
         self.bar.setAccessibleName("Progress")
         self.bar.hide()
         self.status = text_line("Status")
+        self.cpu_button = QPushButton("Use the CPU")
+        self.cpu_button.setToolTip("Slower, but with the memory of the computer.")
+        self.cpu_button.hide()
         self.results = ResultPanel(napari_viewer)
         self.results.hide()
+        column = Column(
+            self.form, self.button, self.bar, self.status, self.cpu_button, self.results
+        )
         layout = QVBoxLayout(self)
         layout.setContentsMargins(0, 0, 0, 0)
-        layout.addWidget(Column(self.form, self.button, self.bar, self.status, self.results))
+        layout.addWidget(column)
         self._connect()
         self._changed()
 
     def _connect(self) -> None:
         self.button.clicked.connect(self._clicked)
-        self.form.changed.connect(self._changed)
+        self.form.changed.connect(self._asked_anew)
+        self.cpu_button.clicked.connect(self._take_cpu)
         self.models.offered.connect(self._offered)
         self.results.further.model_wanted.connect(self.take_model)
         self.results.further.segment_wanted.connect(self._segment_again)
@@ -91,6 +100,11 @@ class SegmentPanel(QWidget):
 
     # -- what the user may do now -----------------------------------------------------------------
 
+    def _asked_anew(self) -> None:
+        if self.job is None:
+            self.cpu_button.hide()
+        self._changed()
+
     def _changed(self, *_: Any) -> None:
         """Say what a click would do, or why it cannot be done."""
         if self.job is not None:
@@ -116,10 +130,19 @@ class SegmentPanel(QWidget):
             looking = self.models.is_looking
             return ("Looking for models …" if looking else "⚠ No model is installed."), False
         if not is_ready:
+            self._offer_cpu(self.models.is_device_failure)
             return (f"⚠ {self.models.error}" if self.models.error else f"Loading {name} …"), False
         ready = self.models.ready
         assert ready is not None
         return plan_text(part, ready, self.form.diameter_of(part)), True
+
+    def _offer_cpu(self, is_device_failure: bool) -> None:
+        """After a failure that another device would not have."""
+        self.cpu_button.setVisible(is_device_failure and not self.form.is_on_cpu)
+
+    def _take_cpu(self, *_: Any) -> None:
+        # The time that it takes there is told before the user begins.
+        self.form.device.value = "cpu"
 
     def _layers_changed(self, event: Any = None) -> None:
         if event is not None and getattr(event, "type", "") == "inserted":
@@ -155,8 +178,10 @@ class SegmentPanel(QWidget):
         job.progressed.connect(self._progress)
         job.succeeded.connect(self._segmented)
         job.failed.connect(self.say_wrong)
+        job.failed.connect(lambda _: self._offer_cpu(job.is_device_failure))
         job.cancelled.connect(self._cancelled)
         job.ended.connect(self._ended)
+        self.cpu_button.hide()
         self.form.cell_size.put_away()
         self._source = self.form.layer
         self._is_outdated = False
@@ -190,11 +215,12 @@ class SegmentPanel(QWidget):
         self.say("Cancelled; nothing was changed.")
 
     def _ended(self) -> None:
+        # While there is a job, what the run came to is not replaced by a plan.
+        self.form.refresh_layers()
         self.job = None
         self._source.events.data.disconnect(self._source_changed)
         self.bar.hide()
         self.form.setEnabled(True)
-        self.form.refresh_layers()
         self._last, _ = self._plan()
         self._changed()
 
@@ -236,10 +262,11 @@ def plan_text(part: LayerPart, ready: Ready, diameter: float | str | None) -> st
     duration = time_text(seconds) if seconds < 1 else f"about {time_text(seconds)}"
     if ready.is_estimated(part, diameter):
         duration += ", depending on the cells' size,"
-    note = f"\n{ready.note}" if ready.note else ""
+    notes = [ready.note, read_note(part)]
     if max(part.plane_shape) > _LARGEST_TEXTURE:
-        note += (
-            f"\n⚠ napari draws labels above {_LARGEST_TEXTURE:,} px coarsely; the cells and all "
+        notes.append(
+            f"⚠ napari draws labels above {_LARGEST_TEXTURE:,} px coarsely; the cells and all "
             "files are exact. A region is drawn exactly, too."
         )
-    return f"{planes}{size} px{level}: {duration} on {ready.device.upper()}.{note}"
+    plan = f"{planes}{size} px{level}: {duration} on {ready.device.upper()}."
+    return "\n".join([plan, *(note for note in notes if note)])

@@ -57,7 +57,7 @@ def measure_plane(
     measure = import_module("napari_dinocell.core.measure").measure
     axes = import_module("napari_dinocell.core.axes")
     channel = result.provenance.get("channel")
-    image = result.part.image()
+    image = result.part.measured_image()
     pixels = next(
         getter() for n, (_, getter) in enumerate(axes.planes(image, channel)) if n == plane
     )
