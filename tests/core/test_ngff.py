@@ -64,6 +64,12 @@ def test_scales_multiply_and_units_are_converted(tmp_path):
     assert image.pixel_size_um == pytest.approx((0.1, 0.1))
 
 
+def test_the_step_between_planes_is_read(tmp_path):
+    entry = multiscale("zyx", [(3, 0.5, 0.25)])
+    image = read_image(write_image(tmp_path / "a.zarr", "0.5", axes="zyx", entry=entry))
+    assert (image.pixel_size_um, image.z_step_um) == ((0.5, 0.25), 3)
+
+
 def test_a_scale_without_a_unit_is_no_pixel_size(tmp_path):
     entry = multiscale("cyx", [(1, 0.5, 0.5)])
     for axis in entry["axes"]:

@@ -32,6 +32,8 @@ def test_ome_axes_names_and_pixel_size_are_read(tmp_path):
             "PhysicalSizeXUnit": "nm",
             "PhysicalSizeY": 0.2,
             "PhysicalSizeYUnit": "µm",
+            "PhysicalSizeZ": 0.003,
+            "PhysicalSizeZUnit": "mm",
             "Channel": {"Name": ["DAPI", "GFP"]},
         },
     )
@@ -39,6 +41,7 @@ def test_ome_axes_names_and_pixel_size_are_read(tmp_path):
     assert image.axes == "TZCYX"
     assert image.channel_names == ("DAPI", "GFP")
     assert image.pixel_size_um == pytest.approx((0.2, 0.1))
+    assert image.z_step_um == pytest.approx(3)
     np.testing.assert_array_equal(image.array, array)
 
 
@@ -50,11 +53,12 @@ def test_ome_without_a_pixel_size_has_none(tmp_path):
 @pytest.mark.parametrize("unit", ["um", "micron", "\\u00B5m", "microns"])
 def test_imagej_axes_and_pixel_size_are_read(tmp_path, unit):
     array = pixels(2, 3, 2, 20, 30)
-    metadata = {"axes": "TZCYX", "unit": unit}
+    metadata = {"axes": "TZCYX", "unit": unit, "spacing": 1.5}
     tifffile.imwrite(tmp_path / "a.tif", array, imagej=True, resolution=(4, 2), metadata=metadata)
     image = read_image(tmp_path / "a.tif")
     assert image.axes == "TZCYX"
     assert image.pixel_size_um == (0.5, 0.25)
+    assert image.z_step_um == 1.5
     np.testing.assert_array_equal(image.array, array)
 
 
@@ -84,6 +88,15 @@ def test_every_type_of_pixel_keeps_its_values(tmp_path, dtype):
     image = read_image(tmp_path / "a.tif")
     assert image.dtype == array.dtype
     np.testing.assert_array_equal(image.array, array)
+
+
+def test_a_mask_stays_a_mask(tmp_path):
+    """By default one-bit pages are written as "white is zero"."""
+    mask = RNG.integers(0, 2, (9, 11)).astype(bool)
+    tifffile.imwrite(tmp_path / "a.tif", mask)
+    image = read_image(tmp_path / "a.tif")
+    assert image.dtype == bool
+    np.testing.assert_array_equal(image.array, mask)
 
 
 def test_color_is_taken_from_the_files_own_word(tmp_path):

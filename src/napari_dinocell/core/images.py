@@ -35,6 +35,8 @@ class Image:
         One per entry of axis C, or empty.
     source : str or None
         Where it came from, for messages.
+    z_step_um : float or None
+        µm between planes along Z, if known.
     """
 
     array: ArrayLike
@@ -42,6 +44,7 @@ class Image:
     pixel_size_um: tuple[float, float] | None = None
     channel_names: tuple[str, ...] = ()
     source: str | None = None
+    z_step_um: float | None = None
 
     def __post_init__(self) -> None:
         check_axes(self.axes, len(self.array.shape))
@@ -118,6 +121,7 @@ def read_image(
             check_pixel_size(pixel_size_um) or stored.pixel_size_um,
             _names_for(stored, kept, dropped),
             str(path),
+            stored.z_step_um if "Z" in kept else None,
         )
     except PermissionError as error:
         raise ImageFileError(f"{path} cannot be read: permission denied.") from error

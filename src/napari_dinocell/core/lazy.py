@@ -33,6 +33,7 @@ class StoredImage:
     axes: str
     pixel_size_um: tuple[float, float] | None = None
     channel_names: tuple[str, ...] = ()
+    z_step_um: float | None = None
 
 
 class ChunkedArray:

@@ -55,16 +55,19 @@ def read(file: File, series: int | str = 0) -> StoredImage:
         array = group[dataset["path"]]
         axes, units = _named_axes(multiscale, len(array.shape))
         sizes = _scale(dataset, array.ndim) * _scale(multiscale, array.ndim)
-        um = [um_per_unit(unit) for unit in units]
-        pixel_size_um = None
-        if "Y" in axes and "X" in axes:
-            y, x = axes.index("Y"), axes.index("X")
-            if um[y] and um[x] and min(sizes[y], sizes[x]) > 0:
-                pixel_size_um = (float(sizes[y] * um[y]), float(sizes[x] * um[x]))
+        um = {
+            letter: float(size * (um_per_unit(unit) or 0))
+            for letter, size, unit in zip(axes, sizes, units, strict=True)
+        }
+        y, x, z_step_um = (um.get(letter, 0.0) for letter in "YXZ")
         channels = metadata.get("omero", {}).get("channels", ())
         names = tuple(str(channel.get("label", "")) for channel in channels)
         return StoredImage(
-            ChunkedArray(array, str(file)), axes, pixel_size_um, names if all(names) else ()
+            ChunkedArray(array, str(file)),
+            axes,
+            (y, x) if min(y, x) > 0 else None,
+            names if all(names) else (),
+            z_step_um if z_step_um > 0 else None,
         )
     except DAMAGE as error:
         if isinstance(error, (ImageFileError, PermissionError)):

@@ -20,6 +20,8 @@ LAZY_BYTES = 256 * 2**20
 _COLOR = ("RGB", "YCBCR")
 _ALPHA = (1, 2)
 
+Metadata = tuple[tuple[float, float] | None, tuple[str, ...], float | None]
+
 
 def read(file: File, series: int | str = 0, lazy_bytes: int = LAZY_BYTES) -> StoredImage:
     """Full resolution of one series of a TIFF file.
@@ -79,8 +81,7 @@ def _read(file: File, series: int | str, lazy_bytes: int, complaints: "_Complain
             array[(slice(0, 1),) * array.ndim]  # a missing codec shows here, not after an hour
         if needs_pixels:
             array, axes = _shown_pixels(array, page, axes)
-        pixel_size_um, channel_names = _metadata(tif, index)
-        return StoredImage(array, axes, pixel_size_um, channel_names)
+        return StoredImage(array, axes, *_metadata(tif, index))
     finally:
         if not stays_open:
             tif.close()
@@ -149,11 +150,12 @@ def _axes(series: Any) -> str:
 
 
 def _shown_pixels(array: np.ndarray[Any, Any], page: Any, axes: str) -> tuple[Any, str]:
-    """Pixels as they are meant to be seen: palette applied, white-is-zero turned around."""
+    """Pixels as they are meant to be seen: palette applied, white-is-zero turned around.
+
+    Not so masks: one-bit pages are written as white-is-zero by default, and their 1 means inside.
+    """
     if page.photometric.name == "MINISWHITE":
-        if array.dtype.kind in "bu":
-            array = np.invert(array)
-        return array, axes
+        return (np.invert(array) if array.dtype.kind == "u" else array), axes
     if page.colormap is None:
         return array, axes
     palette = np.asarray(page.colormap)
@@ -162,8 +164,8 @@ def _shown_pixels(array: np.ndarray[Any, Any], page: Any, axes: str) -> tuple[An
     return np.moveaxis(palette[:, array], 0, -1), axes + "S"
 
 
-def _metadata(tif: Any, index: int) -> tuple[tuple[float, float] | None, tuple[str, ...]]:
-    """Pixel size in µm (y, x) and channel names."""
+def _metadata(tif: Any, index: int) -> Metadata:
+    """Pixel size in µm (y, x), channel names, and µm between planes along Z."""
     series = tif.series[index]
     if tif.is_ome and tif.ome_metadata:
         return _ome(tif.ome_metadata, index, dict(zip(series.axes, series.shape, strict=True)))
@@ -174,28 +176,33 @@ def _metadata(tif: Any, index: int) -> tuple[tuple[float, float] | None, tuple[s
             # Pixels per unit, as a fraction.
             (ny, dy), (nx, dx) = tags["YResolution"].value, tags["XResolution"].value
             if min(ny, dy, nx, dx) > 0:
-                return (um * dy / ny, um * dx / nx), ()
-    return None, ()
+                z_step_um = um * float(tif.imagej_metadata.get("spacing", np.nan))
+                return (um * dy / ny, um * dx / nx), (), _length(z_step_um)
+    return None, (), None
 
 
-def _ome(
-    xml: str, index: int, lengths: dict[str, int]
-) -> tuple[tuple[float, float] | None, tuple[str, ...]]:
+def _ome(xml: str, index: int, lengths: dict[str, int]) -> Metadata:
     try:
         root = ElementTree.fromstring(xml)
     except ElementTree.ParseError:
-        return None, ()
+        return None, (), None
     found = [image.find("{*}Pixels") for image in root.findall("{*}Image")]
     pixels = found[index] if index < len(found) else None
     # An image that is listed but not in the file would shift the numbering: compare the sizes.
     if pixels is None or any(
         int(pixels.get(f"Size{letter}", 0)) != lengths.get(letter, 1) for letter in "YX"
     ):
-        return None, ()
-    sizes = []
-    for letter in "YX":
-        um = um_per_unit(pixels.get(f"PhysicalSize{letter}Unit", "µm"))
-        sizes.append((um or np.nan) * float(pixels.get(f"PhysicalSize{letter}", "nan")))
+        return None, (), None
+    z, y, x = (
+        _length(
+            (um_per_unit(pixels.get(f"PhysicalSize{letter}Unit", "µm")) or np.nan)
+            * float(pixels.get(f"PhysicalSize{letter}", "nan"))
+        )
+        for letter in "ZYX"
+    )
     names = tuple(channel.get("Name", "") for channel in pixels.findall("{*}Channel"))
-    is_known = all(np.isfinite(sizes)) and min(sizes) > 0
-    return (sizes[0], sizes[1]) if is_known else None, names if all(names) else ()
+    return (y, x) if y and x else None, names if all(names) else (), z
+
+
+def _length(um: float) -> float | None:
+    return um if np.isfinite(um) and um > 0 else None
