@@ -32,10 +32,18 @@ def test_labels_come_back_in_the_smallest_type_that_holds_them(
 @pytest.mark.parametrize("axes", ["YX", "ZYX", "TYX", "TZYX", "ZTYX"])
 def test_axes_and_pixel_size_are_kept(tmp_path, axes):
     labels = RNG.integers(0, 9, [{"T": 2, "Z": 3, "Y": 8, "X": 9}[a] for a in axes])
-    write_labels(tmp_path / "a.tif", labels, axes, (0.65, 0.325))
+    write_labels(tmp_path / "a.tif", labels, axes, (0.65, 0.325), 2.5 if "Z" in axes else None)
     image = read_image(tmp_path / "a.tif")
     assert (image.axes, image.pixel_size_um) == (axes, (0.65, 0.325))
+    assert image.z_step_um == (2.5 if "Z" in axes else None)
     np.testing.assert_array_equal(image.array, labels)
+
+
+def test_the_same_labels_give_the_same_bytes(tmp_path):
+    labels = RNG.integers(0, 9, (2, 8, 9))
+    for name in "ab":
+        write_labels(tmp_path / f"{name}.tif", labels, "ZYX", (0.5, 0.5), 2.0)
+    assert (tmp_path / "a.tif").read_bytes() == (tmp_path / "b.tif").read_bytes()
 
 
 @pytest.mark.parametrize("axes", ["XY", "YXZ", "TXYZ"])

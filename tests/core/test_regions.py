@@ -1,4 +1,6 @@
 import json
+import time
+import zipfile
 
 import numpy as np
 import pytest
@@ -25,6 +27,15 @@ def test_imagej_regions_enclose_exactly_their_cells(tmp_path):
         # Corners lie on pixel edges: half a pixel from the centers that are tested.
         mask = polygon2mask(labels.shape, roi.coordinates()[:, ::-1] - 0.5)
         np.testing.assert_array_equal(mask, labels == int(roi.name))
+
+
+def test_the_same_cells_give_the_same_bytes_and_files_that_can_be_read(tmp_path, monkeypatch):
+    for name, now in (("a", 10**9), ("b", 10**9 + 1000)):
+        monkeypatch.setattr(time, "time", lambda now=now: now)
+        write_rois(tmp_path / f"{name}.zip", two_cells())
+    assert (tmp_path / "a.zip").read_bytes() == (tmp_path / "b.zip").read_bytes()
+    with zipfile.ZipFile(tmp_path / "a.zip") as archive:
+        assert all(entry.external_attr >> 16 & 0o400 for entry in archive.infolist())
 
 
 def test_a_cell_in_two_parts_becomes_two_regions(tmp_path):

@@ -1,8 +1,10 @@
 """Write results: label images, tables, run records."""
 
 import csv
+import hashlib
 import json
 import math
+import uuid
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
@@ -23,8 +25,9 @@ def write_labels(
     labels: np.ndarray[Any, Any],
     axes: str,
     pixel_size_um: tuple[float, float] | None = None,
+    z_step_um: float | None = None,
 ) -> None:
-    """Write labels as a compressed OME-TIFF, whole or not at all.
+    """Write labels as a compressed OME-TIFF, whole or not at all; the same labels, the same bytes.
 
     Parameters
     ----------
@@ -36,6 +39,8 @@ def write_labels(
         Out of `TZYX`. Y and X are stored last whatever their place.
     pixel_size_um : (float, float), optional
         µm per pixel along (Y, X).
+    z_step_um : float, optional
+        µm between planes along Z.
 
     Raises
     ------
@@ -50,9 +55,15 @@ def write_labels(
     stored = smallest_labels(labels)
     order = sorted(range(labels.ndim), key=lambda i: (axes[i] in "YX", axes[i] == "X"))
     stored = np.ascontiguousarray(stored.transpose(order))
-    metadata: dict[str, Any] = {"axes": "".join(axes[i] for i in order)}
-    if pixel_size_um is not None:
-        for letter, size in zip("YX", pixel_size_um, strict=True):
+    # By default the identifier is made of the time.
+    content = hashlib.sha256(stored.data).hexdigest()
+    metadata: dict[str, Any] = {
+        "axes": "".join(axes[i] for i in order),
+        "UUID": str(uuid.uuid5(uuid.NAMESPACE_OID, content)),
+    }
+    y, x = pixel_size_um or (None, None)
+    for letter, size in {"Z": z_step_um, "Y": y, "X": x}.items():
+        if size is not None:
             metadata |= {f"PhysicalSize{letter}": size, f"PhysicalSize{letter}Unit": "µm"}
     is_large = max(stored.shape[-2:]) > 4 * _TILE
     with whole_file(path) as temporary:

@@ -79,7 +79,10 @@ def write_rois(path: str | Path, labels: np.ndarray[Any, Any], axes: str = "YX")
                     name = f"{prefix}{cell_id:05}" + (f"-{number}" if number > 1 else "")
                     roi = roifile.ImagejRoi.frompoints(yx[:, ::-1], name=name, **place)
                     roi.roitype = roifile.ROI_TYPE.POLYGON
-                    archive.writestr(f"{name}.roi", roi.tobytes())
+                    # By default an entry has the time, and each run would give other bytes.
+                    entry = zipfile.ZipInfo(f"{name}.roi")
+                    entry.external_attr = 0o644 << 16
+                    archive.writestr(entry, roi.tobytes(), zipfile.ZIP_DEFLATED)
                     written += 1
     return RoiCount(written, dropped)
 

@@ -23,6 +23,7 @@ from napari_dinocell.core.overlay import write_overlay
 from napari_dinocell.core.regions import write_geojson, write_rois
 from napari_dinocell.core.segmenter import Prediction
 from napari_dinocell.core.worklist import Job
+from napari_dinocell.core.writing import make_folder
 
 _log = logging.getLogger("napari_dinocell.results")
 
@@ -101,7 +102,7 @@ def write_results(
     if linking:
         labels, count = _linked(labels, prediction, tables, linking)
     whole: Table = {name: np.concatenate([t[name] for t in tables]) for name in tables[0]}
-    job.labels.parent.mkdir(parents=True, exist_ok=True)
+    make_folder(job.labels.parent)
     if "table" in kinds:
         write_table(job.table, whole)
     if "overlay" in kinds:
@@ -114,7 +115,7 @@ def write_results(
             _log.warning("%s: %d outlines beyond pixel 32767 are left out.", job.rois, dropped)
     if "geojson" in kinds:
         write_geojson(job.geojson, labels, prediction.axes, whole)
-    write_labels(job.labels, labels, prediction.axes, image.pixel_size_um)
+    write_labels(job.labels, labels, prediction.axes, image.pixel_size_um, image.z_step_um)
     height, width = (image.shape[image.axes.index(letter)] for letter in "YX")
     figures = summary(whole, (prediction.n_planes * height, width), image.pixel_size_um)
     return Figures(count, figures | {"count": float(count)})

@@ -24,6 +24,23 @@ _REASONS = {
 }
 
 
+def make_folder(folder: Path) -> None:
+    """Make a folder for results, and those that it lies in.
+
+    Raises
+    ------
+    OutputFileError
+        If that is not possible.
+    """
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+    except OSError as error:
+        reason = _REASONS.get(error.errno or 0, str(error))
+        raise OutputFileError(
+            f"The folder {folder} cannot be made: {reason}; choose another."
+        ) from error
+
+
 @contextmanager
 def whole_file(path: str | Path) -> Iterator[Path]:
     """Give a temporary path beside `path`; what is there at the end takes its place at once.
