@@ -193,38 +193,21 @@ def test_thresholds_on_the_command_line_win(model: Path, images: Path, tmp_path:
     assert read_csv(tmp_path / "1" / "summary.csv")[0]["count"] == "0"
 
 
-def test_a_run_file_reproduces_the_run(model: Path, images: Path, tmp_path: Path) -> None:
-    options = ("--csv", "--min-area", 20, "--diameter", 10, "--name", "{stem}-{ext}_labels")
-    assert run(model, images, "-o", tmp_path / "1", *options) == 0
-    record = json.loads((tmp_path / "1" / "run.json").read_text())
-    assert re.fullmatch("[0-9a-f]{64}", record["model"]["sha256"])
-    assert record["settings"]["peak"] == pytest.approx(
-        record["files"][0]["prediction"]["thresholds"]["peak"]
-    )
-    assert len(record["files"][0]["prediction"]["normalization"]["ranges"]) == 1
-    assert "torch" in record["versions"]
-    again = ["--from-run", str(tmp_path / "1" / "run.json"), "-o", str(tmp_path / "2")]
-    assert segment.main(again) == 0
-    for name in ("a-png", "b-tif"):
-        np.testing.assert_array_equal(
-            labels_of(tmp_path / "1" / f"{name}_labels.tif"),
-            labels_of(tmp_path / "2" / f"{name}_labels.tif"),
-        )
-        first, second = (tmp_path / n / f"{name}_cells.csv" for n in "12")
-        assert first.read_bytes() == second.read_bytes()
-    repeated = json.loads((tmp_path / "2" / "run.json").read_text())
-    assert repeated["settings"] == record["settings"]
-    assert repeated["model"] == record["model"]
-
-
-def test_a_run_is_not_repeated_with_other_weights(
-    images: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+def test_a_result_of_another_input_does_not_count_as_finished(
+    model: Path, images: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    path = make_model(tmp_path / "m.safetensors", seed=1)
-    run(path, images / "a.png", "-o", tmp_path / "1")
-    make_model(path, seed=2)
-    assert segment.main(["--from-run", str(tmp_path / "1"), "-o", str(tmp_path / "2")]) == 2
-    assert "other weights" in capsys.readouterr().err
+    out, other, moved = tmp_path / "out", tmp_path / "other", tmp_path / "moved"
+    run(model, images / "a.png", "-o", out)
+    other.mkdir()
+    iio.imwrite(other / "a.png", scene(7))
+    assert run(model, other / "a.png", "-o", out) == 2
+    assert "is the result of" in capsys.readouterr().err
+    assert run(model, other / "a.png", "-o", out, "--overwrite") == 0
+    files = json.loads((out / "run.json").read_text())["files"]
+    assert [Path(file["source"]).parent.name for file in files] == ["other"]
+    other.rename(moved)
+    assert run(model, moved / "a.png", "-o", out) == 0
+    assert "finished before" in capsys.readouterr().err
 
 
 def test_finished_files_are_skipped_and_missing_kinds_are_made(
@@ -316,6 +299,8 @@ BAD_USAGE = {
     "absent run file": (["--from-run", "run.json", "-o", "out"], "run.json"),
     "foreign run file": (["--from-run", "other.json", "-o", "out"], "other.json"),
     "unknown option": (["a.png", "-o", "out", "--pek", "0.5"], "--pek"),
+    "fill below the floor": (["a.png", "-o", "out", "--fill", "0.001"], "--fill"),
+    "no tiles": (["a.png", "-o", "out", "--batch", "0"], "--batch"),
     "one bad image": (["broken.png", "-o", "out"], "broken.png"),
 }
 

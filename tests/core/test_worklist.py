@@ -84,6 +84,15 @@ def test_two_types_of_one_stem_are_told_apart_by_extension(tmp_path: Path) -> No
     assert len(plan(collect([tmp_path]), tmp_path / "out", "{ext}_{stem}_labels")) == 2
 
 
+@pytest.mark.parametrize("names", [("x.tif", "x.ome.tif"), ("x.png", "X.png")])
+def test_no_pattern_is_offered_where_none_would_help(
+    tmp_path: Path, names: tuple[str, str]
+) -> None:
+    sources = [Source(tmp_path / name) for name in names]
+    with pytest.raises(ValueError, match="rename one of them, or segment them into two folders"):
+        plan(sources, tmp_path / "out")
+
+
 def test_names_that_differ_in_capitals_alone_are_refused(tmp_path: Path) -> None:
     sources = [Source(tmp_path / "X.png"), Source(tmp_path / "b" / "x.png")]
     with pytest.raises(ValueError, match="both be written"):

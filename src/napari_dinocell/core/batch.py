@@ -11,14 +11,16 @@ from collections import deque
 from collections.abc import Callable, Iterator, Sequence
 from datetime import UTC, datetime
 from importlib.metadata import version
-from typing import Any, Protocol
+from typing import Any
 
 from napari_dinocell.core.axes import output_axes
 from napari_dinocell.core.console import sentence
 from napari_dinocell.core.errors import OutputFileError
 from napari_dinocell.core.exports import to_json, write_table
 from napari_dinocell.core.images import Image, read_image
+from napari_dinocell.core.job import Diameter
 from napari_dinocell.core.link import check_link
+from napari_dinocell.core.progress import Watch
 from napari_dinocell.core.record import (
     FailedFile,
     FileRecord,
@@ -28,10 +30,12 @@ from napari_dinocell.core.record import (
     file_size,
     with_earlier_files,
 )
+from napari_dinocell.core.repetition import Repetition
 from napari_dinocell.core.request import Request
 from napari_dinocell.core.results import write_results
 from napari_dinocell.core.segmenter import Prediction, Segmenter
 from napari_dinocell.core.worklist import RUN_FILE, SUMMARY_FILE, Job
+from napari_dinocell.core.writing import make_folder
 
 __all__ = ["run_request"]
 
@@ -48,16 +52,6 @@ Opened = tuple[Job, Image]
 _RECORD_EVERY_S = 10.0
 _PACKAGES = ("napari-dinocell", "numpy", "scipy", "scikit-image", "torch", "numba", "tifffile")
 _HOPELESS = (errno.ENOSPC, errno.EDQUOT, errno.EROFS, errno.EACCES, errno.EPERM)
-
-
-class Watch(Protocol):
-    """Who wants to know how far the work is."""
-
-    def within_file(self, done: int, total: int) -> None:
-        """`done` of `total` parts of the current file."""
-
-    def file_done(self, line: str) -> None:
-        """One file more, good or failed, with a line about it."""
 
 
 def run_request(
@@ -96,14 +90,15 @@ def run_request(
     Cancelled, KeyboardInterrupt
         As they come; finished files and the record are whole.
     """
-    request.output.mkdir(parents=True, exist_ok=True)
+    make_folder(request.output)
     settings = request.settings
     name = None if settings.model == AUTO else settings.model
     segmenter = Segmenter.from_pretrained(name, settings.device, settings.batch)
-    record = _new_record(request, segmenter)
+    repetition = Repetition(request)
+    record = _new_record(request, segmenter, repetition)
     record = with_earlier_files(record, request.output / RUN_FILE, overwrite=overwrite)
     record.write(request.output / RUN_FILE)  # also shows whether the folder can be written to
-    return _Run(request, segmenter, record, watch, cancel).segment(todo)
+    return _Run(request, segmenter, record, repetition, watch, cancel).segment(todo)
 
 
 class _Run:
@@ -114,6 +109,7 @@ class _Run:
         request: Request,
         segmenter: Segmenter,
         record: RunRecord,
+        repetition: Repetition,
         watch: Watch,
         cancel: Callable[[], bool] | None,
     ) -> None:
@@ -123,16 +119,11 @@ class _Run:
         self._segmenter = segmenter
         self._record = record
         self._files = {file.source: file for file in record.files}
-        earlier = () if request.earlier is None else request.earlier.files
-        self._earlier = {file.source: file for file in earlier}
+        self._repetition = repetition
         self._failed: list[FailedFile] = []
         self._watch = watch
         settings = request.settings
-        self._how: dict[str, Any] = {
-            "channel": settings.channel,
-            "diameter": settings.diameter,
-            "cancel": cancel,
-        }
+        self._how: dict[str, Any] = {"channel": settings.channel, "cancel": cancel}
         self._saved = time.perf_counter()
 
     def segment(self, todo: Sequence[Job]) -> RunRecord:
@@ -177,7 +168,8 @@ class _Run:
         left = deque(group)
         if len(group) > 1:
             start = time.perf_counter()
-            predictions = self._segmenter.predict_many([image for _, image in group], **self._how)
+            images, diameters = [image for _, image in group], [self._diameter(j) for j, _ in group]
+            predictions = self._segmenter.predict_many(images, diameter=diameters, **self._how)
             try:
                 for prediction in predictions:
                     self._finish(*left[0], prediction, start)
@@ -189,11 +181,17 @@ class _Run:
             start = time.perf_counter()
             try:
                 prediction = self._segmenter.predict(
-                    image, progress=self._watch.within_file, **self._how
+                    image,
+                    diameter=self._diameter(job),
+                    progress=self._watch.within_file,
+                    **self._how,
                 )
                 self._finish(job, image, prediction, start)
             except CONTENT_ERRORS as error:
                 self._fail(job, error)
+
+    def _diameter(self, job: Job) -> Diameter:
+        return self._repetition.scaling(job) or self._settings.diameter
 
     def _finish(self, job: Job, image: Image, prediction: Prediction, start: float) -> None:
         settings = self._settings
@@ -224,9 +222,9 @@ class _Run:
             prediction=to_json({key: provenance[key] for key in PER_FILE}),
             seconds=round(seconds, 3),
         )
-        before = self._earlier.get(done.source)
-        if before is not None and before.sha256 != done.sha256:
-            _log.warning("%s has changed since the run that is repeated.", job.source)
+        self._repetition.compare(done)
+        # A result of another input of that name was replaced.
+        self._files = {k: f for k, f in self._files.items() if f.outputs[-1] != done.outputs[-1]}
         self._files[done.source] = done
         size = ""
         if prediction.scaling.reason == "estimate":
@@ -238,8 +236,9 @@ class _Run:
     def _fail(self, job: Job, error: Exception) -> None:
         if isinstance(error, OutputFileError) and _is_hopeless(error):
             raise error
-        self._failed.append(FailedFile(source=job.address, error=sentence(error)))
-        self._watch.file_done(f"{job.source}: failed: {sentence(error)}")
+        text = sentence(error).removeprefix(f"{job.source}: ")
+        self._failed.append(FailedFile(source=job.address, error=text))
+        self._watch.file_done(f"{job.source}: failed: {text}")
 
     def _save(self) -> None:
         self._record = self._record.model_copy(
@@ -251,16 +250,16 @@ class _Run:
         self._saved = time.perf_counter()
 
 
-def _new_record(request: Request, segmenter: Segmenter) -> RunRecord:
+def _new_record(request: Request, segmenter: Segmenter, repetition: Repetition) -> RunRecord:
     """Of a run without files yet; settings as the model completes them."""
-    card, settings, earlier = segmenter.card, request.settings, request.earlier
-    model = ModelRecord(name=card.name, version=card.version, sha256=segmenter.model_hash)
-    if earlier is not None and settings.model == earlier.settings.model and model != earlier.model:
-        raise ValueError(
-            f"Model {model.name} has other weights than in the run to be repeated (hash "
-            f"{model.sha256[:12]}, then {earlier.model.sha256[:12]}); install that model, or "
-            "choose one with --model."
-        )
+    card, settings = segmenter.card, request.settings
+    model = ModelRecord(
+        name=card.name,
+        version=card.version,
+        sha256=segmenter.model_hash,
+        use_sha256=card.use_sha256,
+    )
+    repetition.check(model)
     peak = card.peak if settings.peak is None else settings.peak
     fill = card.fill if settings.fill is None else settings.fill
     if peak <= fill:
@@ -280,6 +279,7 @@ def _new_record(request: Request, segmenter: Segmenter) -> RunRecord:
         command=tuple(sys.argv),
         versions={name: version(name) for name in _PACKAGES},
         model=model,
+        device=str(segmenter.device),
         settings=completed,
         name=request.name,
         kinds=request.kinds,

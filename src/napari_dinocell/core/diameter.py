@@ -20,6 +20,7 @@ from napari_dinocell.core.prediction import Scaling
 from napari_dinocell.core.rescale import ScaledPlane
 
 __all__ = [
+    "choose_scaling",
     "estimate_scaling",
     "scaling_for_cells",
     "scaling_for_diameter",
@@ -38,6 +39,40 @@ _SURROUNDINGS = 4.0  # px of the overview
 _NOT_WORTH_IT = 1.2  # an estimate nearer to the model's diameter than this changes nothing
 _LEAST_SCALE, _LARGEST_SCALE = 1 / 64, 16.0
 _EXACT = 0.05  # relative difference of scale that no network notices
+
+
+def choose_scaling(
+    card: ModelCard,
+    diameter: float | str | Scaling | None,
+    pixel_size_um: tuple[float, float] | None,
+    estimate: Callable[[], Scaling],
+) -> Scaling:
+    """Scaling for what a caller says about the diameter of the cells.
+
+    Parameters
+    ----------
+    card : ModelCard
+    diameter : float, "auto", Scaling or None
+        As in `Segmenter.predict`.
+    pixel_size_um : (float, float) or None
+        Of the image.
+    estimate : callable
+        Looks at the image; called for "auto" where the pixel size tells nothing.
+
+    Raises
+    ------
+    ValueError
+        If it is another word, or not a possible diameter.
+    """
+    if diameter is None:
+        return Scaling()
+    if isinstance(diameter, Scaling):
+        return diameter
+    if diameter == "auto":
+        return scaling_for_pixel_size(card, pixel_size_um) or estimate()
+    if isinstance(diameter, str):
+        raise ValueError(f"Diameter is {diameter!r}; give a number of pixels, or 'auto'.")
+    return scaling_for_diameter(card, float(diameter))
 
 
 def scaling_for_diameter(card: ModelCard, diameter: float) -> Scaling:

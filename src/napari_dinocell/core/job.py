@@ -22,9 +22,11 @@ from napari_dinocell.core.prediction import Scaling
 from napari_dinocell.core.rescale import RowRestorer, ScaledPlane
 from napari_dinocell.core.tiles import Blender, RowSink, TileGrid
 
-__all__ = ["ImageJob", "ImageSource", "NormalizedPlane", "Options", "open_image"]
+__all__ = ["Diameter", "ImageJob", "ImageSource", "NormalizedPlane", "Options", "open_image"]
 
 ImageSource = Image | npt.NDArray[Any] | str | Path
+Diameter = float | str | Scaling | None
+"""px, "auto", the scaling of another prediction, or None to resize nothing."""
 
 
 class GrayPlane:
@@ -62,7 +64,7 @@ class Options:
     """What a caller may say about images: arguments of `Segmenter.predict`."""
 
     channel: int | str | None
-    diameter: float | str | None
+    diameter: Diameter
     ranges: Sequence[IntensityRange] | None
     cancel: Cancel | None
 
@@ -184,7 +186,7 @@ class ImageJob:
         n_empty = sum(range_.is_empty for range_ in known)
         if n_empty:
             notes.append(f"{n_empty} of {len(known)} planes show no contrast above their noise.")
-        if self.scaling.reason == "no cells found":
+        if self.scaling.reason == "no cells found" and n_empty < len(known):
             notes.append("No cells were found to estimate the diameter from; nothing was resized.")
         return notes
 

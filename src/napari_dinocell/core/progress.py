@@ -3,7 +3,7 @@
 import logging
 import sys
 from types import TracebackType
-from typing import Self
+from typing import Protocol, Self
 
 from rich.console import Console
 from rich.progress import (
@@ -15,9 +15,19 @@ from rich.progress import (
     TimeRemainingColumn,
 )
 
-__all__ = ["FileProgress"]
+__all__ = ["FileProgress", "Watch"]
 
 _log = logging.getLogger("napari_dinocell.progress")
+
+
+class Watch(Protocol):
+    """Who wants to know how far the work is."""
+
+    def within_file(self, done: int, total: int) -> None:
+        """`done` of `total` parts of the current file."""
+
+    def file_done(self, line: str) -> None:
+        """One file more, good or failed, with a line about it."""
 
 
 class FileProgress:

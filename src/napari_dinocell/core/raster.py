@@ -7,6 +7,7 @@ from typing import Any
 
 import numpy as np
 from PIL import Image as PillowImage
+from PIL import UnidentifiedImageError
 
 from napari_dinocell.core.errors import ImageFileError
 from napari_dinocell.core.lazy import StoredImage
@@ -39,8 +40,10 @@ def read(file: File, series: int | str = 0) -> StoredImage:
     except (OSError, SyntaxError, ValueError) as error:
         if isinstance(error, PermissionError):
             raise
+        # What Pillow cannot name it names by the address of an object.
+        reason = "" if isinstance(error, UnidentifiedImageError) else f": {error}"
         raise ImageFileError(
-            f"{file} is damaged, cut short, or not a PNG or JPEG file: {error}."
+            f"{file} is damaged, cut short, or not a PNG or JPEG file{reason}."
         ) from error
 
 

@@ -12,6 +12,7 @@ from typing import Annotated, Any, Literal
 from pydantic import BaseModel, ConfigDict, Field, ValidationError, field_validator
 
 from napari_dinocell.core.exports import write_json
+from napari_dinocell.core.levels import FLOOR
 
 __all__ = [
     "FailedFile",
@@ -50,7 +51,7 @@ class Settings(BaseModel):
     diameter: _Length | Literal["auto"] | None = "auto"
     """px, auto, or None to resize nothing."""
     peak: float | None = Field(None, gt=0, lt=1)
-    fill: float | None = Field(None, gt=0, lt=1)
+    fill: float | None = Field(None, ge=FLOOR, lt=1)
     min_area: int | None = Field(None, ge=0)
     """px."""
     min_prominence: float | None = Field(None, ge=0, le=1)
@@ -89,7 +90,19 @@ class ModelRecord(BaseModel):
     name: str
     version: str
     sha256: str
-    """Of the model file; its card holds the hash of the backbone."""
+    """Of the weights in use."""
+    use_sha256: str | None = None
+    """Of what else in the card decides a result: `ModelCard.use_sha256`."""
+
+    def differences(self, other: ModelRecord) -> list[str]:
+        """In what the two would give other results, as `name: mine, the other's`."""
+        found = []
+        if self.sha256 != other.sha256:
+            found.append(f"weights: {self.sha256[:12]}, {other.sha256[:12]}")
+        mine, others = self.use_sha256, other.use_sha256
+        if mine and others and mine != others:
+            found.append(f"settings of the model: {mine[:12]}, {others[:12]}")
+        return found
 
 
 class FileRecord(BaseModel):
@@ -114,6 +127,7 @@ class FileRecord(BaseModel):
     prediction: dict[str, Any]
     """`Prediction.provenance`: normalization and scale of each plane among others."""
     seconds: float
+    """Since the file before; of images in common batches the first bears most."""
 
     @property
     def folder(self) -> Path:
@@ -141,6 +155,8 @@ class RunRecord(BaseModel):
     command: tuple[str, ...] = ()
     versions: dict[str, str] = {}
     model: ModelRecord
+    device: str = ""
+    """That ran the network."""
     settings: Settings
     """As used: thresholds are numbers here, also where the model file gave them."""
     name: str = "{stem}_labels"
@@ -209,8 +225,7 @@ def with_earlier_files(record: RunRecord, path: Path, *, overwrite: bool) -> Run
         return record
     before = RunRecord.read(path)
     differences = record.settings.differences(before.settings)
-    if before.model.sha256 != record.model.sha256:
-        differences.append(f"weights: {record.model.sha256[:12]}, {before.model.sha256[:12]}")
+    differences += record.model.differences(before.model)
     if not differences or not before.files:
         kinds = tuple(dict.fromkeys([*before.kinds, *record.kinds]))
         return record.model_copy(update={"files": before.files, "kinds": kinds})

@@ -11,7 +11,13 @@ from typing import Any
 from pydantic import ValidationError
 
 from napari_dinocell.core.axis_names import check_axes
-from napari_dinocell.core.record import RunRecord, Settings, absolute, mixed_results
+from napari_dinocell.core.record import (
+    RunRecord,
+    Settings,
+    absolute,
+    file_sha256,
+    mixed_results,
+)
 from napari_dinocell.core.worklist import RUN_FILE, Job, Source, collect, plan
 
 __all__ = ["Request", "make_request"]
@@ -47,8 +53,35 @@ class Request:
     earlier: RunRecord | None = None
 
     def unfinished(self, *, overwrite: bool) -> list[Job]:
-        """Jobs that lack a wanted file, or all of them."""
-        return [job for job in self.jobs if overwrite or not job.is_finished(self.kinds)]
+        """Jobs that lack a wanted file, or all of them.
+
+        Raises
+        ------
+        ValueError
+            If a file that is there is, by the folder's record, of another input.
+        """
+        if overwrite:
+            return list(self.jobs)
+        self._refuse_results_of_others()
+        return [job for job in self.jobs if not job.is_finished(self.kinds)]
+
+    def _refuse_results_of_others(self) -> None:
+        path = self.output / RUN_FILE
+        files = RunRecord.read(path).files if path.exists() else ()
+        owners = {(self.output / file.outputs[-1]).resolve(): file for file in files}
+        for job in self.jobs:
+            owner = owners.get(job.labels.resolve())
+            # The same bytes in another place are the same image.
+            if (
+                owner is not None
+                and job.labels.exists()
+                and owner.source != job.address
+                and (owner.sha256 is None or owner.sha256 != file_sha256(job.source))
+            ):
+                raise ValueError(
+                    f"{job.labels} is the result of {owner.source} and not of {job.source}; choose "
+                    "another --output or --name, or --overwrite."
+                )
 
     def finished_before(self) -> RunRecord | None:
         """Record of the output folder, where it is of these settings, as far as they are given.

@@ -131,9 +131,7 @@ def segment(
         str | None,
         typer.Option(help="auto, cpu, cuda, cuda:n or mps.", rich_help_panel=_RUN),
     ] = None,
-    batch: Annotated[
-        int | None, typer.Option(min=1, help="Tiles at once.", rich_help_panel=_RUN)
-    ] = None,
+    batch: Annotated[int | None, typer.Option(help="Tiles at once.", rich_help_panel=_RUN)] = None,
     dry_run: Annotated[
         bool,
         typer.Option("--dry-run", help="Show what would be done.", rich_help_panel=_RUN),

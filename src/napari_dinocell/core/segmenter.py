@@ -5,6 +5,7 @@ from __future__ import annotations
 import logging
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from functools import cached_property, partial
+from itertools import repeat
 from pathlib import Path
 from typing import Any
 
@@ -13,11 +14,7 @@ from torch import nn
 
 from napari_dinocell.core.axes import output_axes, output_shape
 from napari_dinocell.core.device import default_batch_size, resolve_device
-from napari_dinocell.core.diameter import (
-    estimate_scaling,
-    scaling_for_diameter,
-    scaling_for_pixel_size,
-)
+from napari_dinocell.core.diameter import choose_scaling, estimate_scaling
 from napari_dinocell.core.images import Image
 from napari_dinocell.core.inference import (
     Cancel,
@@ -31,7 +28,7 @@ from napari_dinocell.core.inference import (
 )
 from napari_dinocell.core.instances import warm_up
 from napari_dinocell.core.intensity import IntensityRange
-from napari_dinocell.core.job import ImageJob, ImageSource, Options, open_image
+from napari_dinocell.core.job import Diameter, ImageJob, ImageSource, Options, open_image
 from napari_dinocell.core.mapstore import MEMORY_BYTES
 from napari_dinocell.core.model.blocks import fold_batch_norm
 from napari_dinocell.core.model.card import ModelCard
@@ -130,7 +127,7 @@ class Segmenter:
         axes: str | None = None,
         *,
         channel: int | str | None = None,
-        diameter: float | str | None = "auto",
+        diameter: Diameter = "auto",
         pixel_size_um: float | tuple[float, float] | None = None,
         ranges: Sequence[IntensityRange] | None = None,
         progress: Progress | None = None,
@@ -146,10 +143,11 @@ class Segmenter:
             One letter per dimension out of `TZCYXS`; needed for arrays that are not (Y, X).
         channel : int or str, optional
             Position or name; needed where there are several.
-        diameter : float, "auto" or None
+        diameter : float, "auto", Scaling or None
             Median diameter of the cells in px of the image: it is resized so that they have the
             model's. "auto" goes by the pixel size where image and model know theirs, and estimates
-            the diameter elsewhere (seven or more tiles). None resizes nothing.
+            the diameter elsewhere (seven or more tiles). A `Scaling` is that of another prediction,
+            to be taken again. None resizes nothing.
         pixel_size_um : float or (float, float), optional
             µm per px, or (y, x); overrides the image's.
         ranges : sequence of IntensityRange, optional
@@ -182,7 +180,7 @@ class Segmenter:
         images: Iterable[ImageSource],
         *,
         channel: int | str | None = None,
-        diameter: float | str | None = "auto",
+        diameter: Diameter | list[Diameter] = "auto",
         cancel: Cancel | None = None,
         batch_size: int | None = None,
     ) -> Iterator[Prediction]:
@@ -193,15 +191,18 @@ class Segmenter:
         images : iterable of Image, (Y, X) array, or path
             Drawn as needed, a few batches ahead of the result.
         channel, diameter, cancel, batch_size
-            As in `predict`.
+            As in `predict`; a list of diameters has one per image.
 
         Yields
         ------
         Prediction
             One per image, in order, equal to what `predict` gives.
         """
-        options = Options(channel, diameter, None, cancel)
-        jobs = (self._open(open_image(image, None, None), options) for image in images)
+        each = diameter if isinstance(diameter, list) else repeat(diameter)
+        jobs = (
+            self._open(open_image(image, None, None), Options(channel, one, None, cancel))
+            for image, one in zip(images, each, strict=False)
+        )
         yield from self._run(jobs, self._sized(batch_size), cancel)
 
     def estimate(
@@ -231,15 +232,8 @@ class Segmenter:
         """Look at an image: its planes, and at which scale they go through the network."""
         job = ImageJob(self.card, image, options.channel, options.ranges, self._memory_bytes)
         job.maps_folder = self.maps_folder
-        diameter = options.diameter
-        if diameter == "auto":
-            job.scaling = scaling_for_pixel_size(self.card, image.pixel_size_um) or (
-                self._estimate(job, options.cancel)
-            )
-        elif isinstance(diameter, str):
-            raise ValueError(f"Diameter is {diameter!r}; give a number of pixels, or 'auto'.")
-        elif diameter is not None:
-            job.scaling = scaling_for_diameter(self.card, float(diameter))
+        estimate = partial(self._estimate, job, options.cancel)
+        job.scaling = choose_scaling(self.card, options.diameter, image.pixel_size_um, estimate)
         return job
 
     def _estimate(self, job: ImageJob, cancel: Cancel | None) -> Scaling:

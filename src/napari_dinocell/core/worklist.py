@@ -180,9 +180,7 @@ def _is_image(path: Path) -> bool:
 
 def _job(source: Source, output: Path, name: str) -> Job:
     path = source.path
-    label_name = name.format(
-        stem=stem(path), ext=path.suffix.lstrip("."), parent=path.resolve().parent.name
-    )
+    label_name = _label_name(path, name)
     base = label_name.removesuffix("_labels")
     folder = output / source.folder
     return Job(
@@ -193,6 +191,11 @@ def _job(source: Source, output: Path, name: str) -> Job:
         rois=folder / f"{base}_rois.zip",
         geojson=folder / f"{base}_cells.geojson",
     )
+
+
+def _label_name(path: Path, name: str) -> str:
+    parent = path.resolve().parent.name
+    return name.format(stem=stem(path), ext=path.suffix.lstrip("."), parent=parent)
 
 
 def _check_name(name: str) -> None:
@@ -219,11 +222,19 @@ def _refuse_shared_outputs(jobs: Sequence[Job]) -> None:
         for path in job.outputs():
             other = owner.setdefault(_key(path), job)
             if other is not job:
-                differ = "parent" if other.source.suffix == job.source.suffix else "ext"
                 raise ValueError(
-                    f"{other.source} and {job.source} would both be written to {path}; tell them "
-                    f"apart with --name '{{{differ}}}_{{stem}}_labels', or segment them one by one."
+                    f"{other.source} and {job.source} would both be written to {path}; "
+                    f"{_way_out(other.source, job.source)}."
                 )
+
+
+def _way_out(one: Path, other: Path) -> str:
+    """What to do about two inputs whose results would have one name."""
+    for field in ("ext", "parent"):
+        pattern = f"{{{field}}}_{{stem}}_labels"
+        if _label_name(one, pattern).casefold() != _label_name(other, pattern).casefold():
+            return f"tell them apart with --name '{pattern}'"
+    return "rename one of them, or segment them into two folders"
 
 
 def _refuse_overwritten_inputs(jobs: Sequence[Job], output: Path) -> None:

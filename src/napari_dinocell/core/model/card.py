@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 from typing import Any, Literal
 
 from pydantic import BaseModel, ConfigDict, Field, model_validator
@@ -9,6 +10,10 @@ from pydantic import BaseModel, ConfigDict, Field, model_validator
 from napari_dinocell.core.model.network import Architecture
 
 _FROZEN = ConfigDict(frozen=True, extra="forbid")
+_USE = (
+    *("input", "min_area", "min_prominence", "diameter", "tile", "overlap"),
+    *("confidence", "pixel_size_um"),
+)
 
 
 class BackboneReference(BaseModel):
@@ -89,6 +94,11 @@ class ModelCard(BaseModel):
     adaptation: dict[str, Any] = {}
     """Of an adapted model: its base, and the report of the adaptation."""
     notes: str = ""
+
+    @property
+    def use_sha256(self) -> str:
+        """Hash of what decides a result beside weights, peak and fill."""
+        return hashlib.sha256(self.model_dump_json(include=set(_USE)).encode()).hexdigest()
 
     @model_validator(mode="after")
     def _is_consistent(self) -> ModelCard:
