@@ -1,8 +1,10 @@
 """What the README and the documentation say exists."""
 
+import ast
 import re
 import subprocess
 import sys
+from importlib import import_module
 from pathlib import Path
 
 import pytest
@@ -85,6 +87,21 @@ def test_every_option_of_segment_is_documented() -> None:
     options = set(re.findall(r"--[a-z][a-z-]*", done.stdout)) - {"--help"}
     assert len(options) > 15
     assert sorted(option for option in options if option not in page) == []
+
+
+def test_names_that_the_python_examples_import_are_there() -> None:
+    trees = [ast.parse(block) for page in PAGES for block in code_blocks(page, "python")]
+    found = [
+        (node.module, name.name)
+        for tree in trees
+        for node in ast.walk(tree)
+        if isinstance(node, ast.ImportFrom) and (node.module or "").startswith("napari_dinocell")
+        for name in node.names
+    ]
+    assert len(found) > 5
+    assert [
+        (module, name) for module, name in found if not hasattr(import_module(module or ""), name)
+    ] == []
 
 
 def train_lines() -> list[str]:

@@ -47,6 +47,20 @@ def test_table_is_printed_without_json(folders, capsys):
     assert err == ""
 
 
+def test_the_table_has_a_row_per_image_before_the_pooled_scores(folders, capsys):
+    true, pred = folders
+    assert main(["--pred", pred, "--true", true]) == 0
+    out = capsys.readouterr().out
+    rows = [[cell.strip() for cell in line.strip("│ ").split("│")] for line in out.splitlines()]
+    images = {row[0]: row for row in rows if row[0] in ("a", "b", "c")}
+    assert list(images) == ["a", "b", "c"]
+    # Set, true cells, found cells, SEG; the third image has no reference, so SEG is undefined.
+    assert images["a"][1:5] == ["true", "4", "4", "1.000"]
+    assert images["b"][1:5] == ["true", "4", "3", "0.750"]
+    assert images["c"][1:5] == ["true", "0", "4", ""]
+    assert out.index("image") < out.index("images")
+
+
 def test_the_documented_command_runs_without_torch(folders):
     true, pred = folders
     code = (

@@ -80,7 +80,11 @@ def _devices() -> dict[str, Any]:
 
 
 def _qt() -> dict[str, Any]:
-    bindings = {name: _version(name) for name in QT_BINDINGS if find_spec(name) is not None}
+    bindings = {
+        name: _version(name) or _version(f"{name}-Essentials") or "of unknown version"
+        for name in QT_BINDINGS
+        if find_spec(name) is not None
+    }
     return {
         "bindings": ", ".join(f"{name} {number}" for name, number in bindings.items())
         or 'none (only needed for the viewer: pip install "napari-dinocell[all]")',

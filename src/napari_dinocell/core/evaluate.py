@@ -47,7 +47,7 @@ def evaluate(
     ] = False,
     debug: Annotated[bool, typer.Option(help="Show the traceback of an error.")] = False,
 ) -> None:
-    """Scores per data set and over all images, with 95 % intervals over images.
+    """Scores per image, per data set and over all, with 95 % intervals over images.
 
     SEG, DET and OP_CSB as in the Cell Tracking Challenge; AP is TP / (TP + FP + FN) at IoU 0.5,
     0.75 and 0.9; F1 and PQ at 0.5. Either --pred and --true, or --model and --data.
@@ -57,7 +57,7 @@ def evaluate(
         assert pred is not None
         assert true is not None
         scores = score_folders(true, pred, axes=axes, seed=seed)
-        _show(scores.to_json(), scores.table(), as_json)
+        _show(scores.to_json(), (scores.image_table(), scores.table()), as_json)
     elif all(scored) and not any(labels):
         # Takes torch, which comparing two folders can do without.
         from napari_dinocell.core.training.validation import evaluate_model  # noqa: PLC0415
@@ -78,7 +78,8 @@ def evaluate(
                 seed=seed,
                 progress=lambda done, total: bar.update(images, completed=done, total=total),
             )
-        _show(result.to_json(), result.scores.table(result.title()), as_json)
+        tables = result.scores.image_table(), result.scores.table(result.title())
+        _show(result.to_json(), tables, as_json)
     else:
         raise ValueError(
             "Give either --pred and --true (two folders of labels) or --model and --data (a model "
@@ -86,13 +87,13 @@ def evaluate(
         )
 
 
-def _show(result: dict[str, Any], table: Table, as_json: bool) -> None:
+def _show(result: dict[str, Any], tables: Sequence[Table], as_json: bool) -> None:
     if as_json:
         sys.stdout.write(json.dumps(result, indent=1, allow_nan=False) + "\n")
     else:
         console = Console()
         # A pipe or a log file has no width that columns would have to be cut for.
-        (console if console.is_terminal else Console(width=160)).print(table)
+        (console if console.is_terminal else Console(width=160)).print(*tables)
 
 
 def main(argv: Sequence[str] | None = None) -> int:

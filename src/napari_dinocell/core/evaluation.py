@@ -95,6 +95,23 @@ class Evaluation:
             table.add_row("s/image", *(f"{result.seconds_per_image:.2f}" for _, result in columns))
         return table
 
+    def image_table(self) -> Table:
+        """One row per image, in the order given."""
+        table = Table()
+        table.add_column("image", overflow="fold")
+        for heading in ("set", "cells", "found", *TITLES.values()):
+            table.add_column(heading, justify="left" if heading == "set" else "right")
+        for image in self.images:
+            score = pool([image.score])
+            values = (getattr(score, name) for name in TITLES)
+            table.add_row(
+                image.name,
+                image.set_name,
+                *(str(n) for n in (score.n_true, score.n_pred)),
+                *("" if math.isnan(value) else f"{value:.3f}" for value in values),
+            )
+        return table
+
 
 def summarize(images: Sequence[ScoredImage], *, level: float = 0.95, seed: int = 0) -> Evaluation:
     """Pool images per set and over all sets, with seeded bootstrap intervals over images."""
