@@ -29,7 +29,12 @@ def train_command(
 
     SIGTERM and Ctrl-C write a checkpoint first.
     """
-    path = shipped_configs().get(config, Path(config))
+    shipped = shipped_configs()
+    path = shipped.get(config, Path(config))
+    if not path.is_file():
+        raise FileNotFoundError(
+            f"There is no configuration {config}; give a YAML file or one of {', '.join(shipped)}."
+        )
     train(load_config(Config, path, overrides or []))
 
 

@@ -163,9 +163,9 @@ def test_offline_weights_and_biases_gets_numbers_histograms_and_pictures(run_fil
 @pytest.mark.parametrize(
     ("words", "sentence"),
     [
-        (["nonsense.yaml"], "no configuration file"),
+        (["nonsense"], "no configuration nonsense; give a YAML file or one of cytoplasm, "),
         (["RUN", "stps=3"], "did you mean 'steps'"),
-        (["RUN", "data.source=absent"], "absent"),
+        (["RUN", "data.source=absent"], "no folder absent; check data.source"),
         (["RUN", "model.encoder_weights=absent.safetensors"], "absent.safetensors"),
         (["RUN", "device=cuda:77"], "cuda:77"),
     ],

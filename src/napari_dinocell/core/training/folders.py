@@ -59,7 +59,7 @@ def read_folder(
     """
     folder = Path(folder)
     if not folder.is_dir():
-        raise FileNotFoundError(f"There is no folder {folder}.")
+        raise FileNotFoundError(f"There is no folder {folder}; check data.source.")
     pairs = _pairs(folder)
     items = []
     for image, labels in pairs:
