@@ -8,6 +8,7 @@ from synthetic import discs
 
 from napari_dinocell.widgets.cell_size import GIVEN
 from napari_dinocell.widgets.column import Column
+from napari_dinocell.widgets.form import RANGE
 
 pytestmark = pytest.mark.qt
 
@@ -35,8 +36,13 @@ def test_the_panel_grows_with_the_work_and_is_never_cut(make_panel):
 
 def test_a_dock_of_300_px_is_wide_enough_whatever_the_name_of_the_file(segmented):
     viewer, panel = segmented(np.stack([discs()] * 2), axis_labels=("z", "y", "x"), **STACK)
-    viewer.layers["image"].name = "2026-11-28 plate 3 well B04 field 12 DAPI after 24 h.ome.tif"
+    image = viewer.layers["image"]
+    image.name = "2026-11-28 plate 3 well B04 field 12 DAPI after 24 h.ome.tif"
+    viewer.add_image(image.data, name="second", axis_labels=("z", "y", "x"), **STACK)
+    panel.form.choose_layer(image)
     panel.form.cell_size.how.value = GIVEN
+    panel.form.planes.value = RANGE
+    assert panel.form.combine.box.native.isVisibleTo(panel)
     panel.findChild(Column).widget().layout().activate()
     assert "image" not in panel.form.image.native.currentText()
     assert panel.minimumSizeHint().width() <= 300

@@ -33,7 +33,7 @@ class Combine(QObject):
         self._viewer = viewer
         self._image: Any = None
         self.box = OptionBox(
-            "Together with",
+            "With",
             "Other layers of the same place and size that show these cells, such as nuclei and "
             "cytoplasm. Each is normalized by itself, then their mean is segmented.",
             [("no other layer", ALONE)],

@@ -14,6 +14,7 @@ from qtpy.QtWidgets import (
     QWidget,
 )
 
+from napari_dinocell.widgets.column import Column
 from napari_dinocell.widgets.corrected import cells_of, has_cells
 from napari_dinocell.widgets.jobs import Steps, Ticket
 from napari_dinocell.widgets.layer_box import AxesBox, LayerBox
@@ -71,10 +72,12 @@ class LinkingPanel(QWidget):
             ("Least overlap", self.overlap),
             ("Gap", self.gap),
         )
+        rows.setContentsMargins(0, 0, 0, 0)
+        questions = QWidget()
+        questions.setLayout(rows)
         layout = QVBoxLayout(self)
-        layout.addLayout(rows)
-        layout.addWidget(self.runner)
-        layout.addStretch(1)
+        layout.setContentsMargins(0, 0, 0, 0)
+        layout.addWidget(Column(questions, self.runner))
         self.labels.currentIndexChanged.connect(self._layer_changed)
         self.axes.currentIndexChanged.connect(self._axes_changed)
         self.runner.busy.connect(self._busy)

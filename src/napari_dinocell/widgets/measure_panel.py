@@ -20,6 +20,7 @@ from qtpy.QtWidgets import (
 
 from napari_dinocell.core.axis_names import POSITION_COLUMNS
 from napari_dinocell.core.exports import write_table
+from napari_dinocell.widgets.column import Column
 from napari_dinocell.widgets.corrected import cells_of, has_cells
 from napari_dinocell.widgets.jobs import Job, Steps, Ticket
 from napari_dinocell.widgets.layer_box import AxesBox, LayerBox
@@ -65,12 +66,12 @@ class MeasurePanel(QWidget):
         self.save.setEnabled(False)
         rows = QFormLayout()
         add_rows(rows, ("Cells", self.labels), ("Image", self.image), ("Axes", self.axes))
+        rows.setContentsMargins(0, 0, 0, 0)
+        questions = QWidget()
+        questions.setLayout(rows)
         layout = QVBoxLayout(self)
-        layout.addLayout(rows)
-        layout.addWidget(self.objects)
-        layout.addWidget(self.runner)
-        layout.addWidget(self.save)
-        layout.addStretch(1)
+        layout.setContentsMargins(0, 0, 0, 0)
+        layout.addWidget(Column(questions, self.objects, self.runner, self.save))
         self.labels.currentIndexChanged.connect(self._layer_changed)
         self.axes.currentIndexChanged.connect(self._axes_changed)
         self.labels.choose(napari_viewer.layers.selection.active)

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from magicgui.widgets import SpinBox
 from qtpy.QtCore import QObject, Signal
-from qtpy.QtWidgets import QHBoxLayout, QLabel, QWidget
+from qtpy.QtWidgets import QHBoxLayout, QLabel, QSizePolicy, QWidget
 
 __all__ = ["PlaneRange"]
 
@@ -80,6 +80,10 @@ def _joined(first: QWidget, last: QWidget) -> QWidget:
     field = QWidget()
     layout = QHBoxLayout(field)
     layout.setContentsMargins(0, 0, 0, 0)
+    for box in (first, last):
+        # Both fit into a narrow dock, where napari's theme makes each as wide as a form.
+        box.setStyleSheet("min-width: 60px")
+        box.setSizePolicy(QSizePolicy.Policy.Ignored, QSizePolicy.Policy.Fixed)
     layout.addWidget(first, 1)
     layout.addWidget(QLabel("to"))
     layout.addWidget(last, 1)

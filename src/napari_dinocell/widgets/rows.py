@@ -7,7 +7,7 @@ from qtpy.QtWidgets import QComboBox, QFormLayout, QLabel, QSizePolicy, QWidget
 
 __all__ = ["add_rows", "keep_narrow", "text_line"]
 
-_LETTERS = 12
+_LETTERS = 10
 
 
 def add_rows(form: QFormLayout, *rows: tuple[str, QWidget]) -> None:
