@@ -266,7 +266,7 @@ def plan_text(part: LayerPart, ready: Ready, diameter: float | str | None) -> st
     if max(part.plane_shape) > _LARGEST_TEXTURE:
         notes.append(
             f"⚠ napari draws labels above {_LARGEST_TEXTURE:,} px coarsely; the cells and all "
-            "files are exact. A region is drawn exactly, too."
+            "files are exact. A region is drawn exactly, too, and so is an exported OME-Zarr."
         )
     plan = f"{planes}{size} px{level}: {duration} on {ready.device.upper()}."
     return "\n".join([plan, *(note for note in notes if note)])
