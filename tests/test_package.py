@@ -245,3 +245,15 @@ class A:
         import torch
 """
     assert third_party(ast.parse(code)) == ({"numpy", "scipy", "skimage"}, {"torch"})
+
+
+def test_the_workflow_runs_on_every_system_and_python_that_is_promised() -> None:
+    jobs = yaml.safe_load((ROOT / ".github" / "workflows" / "test.yml").read_text())["jobs"]
+    matrix = jobs["plugin"]["strategy"]["matrix"]
+    stem = "Programming Language :: Python :: "
+    promised = [c.removeprefix(stem) for c in PROJECT["classifiers"] if c.startswith(f"{stem}3.")]
+    assert matrix["python"] == promised
+    assert {name.partition("-")[0] for name in matrix["os"]} == {"ubuntu", "macos", "windows"}
+    assert {matrix["qt"][0], *(row["qt"] for row in matrix["include"])} == {"PySide6", "PyQt6"}
+    assert any(step.get("run") == ".ci/run" for step in jobs["everything"]["steps"])
+    assert any("--pre" in step.get("run", "") for step in jobs["next-napari"]["steps"])
