@@ -53,7 +53,8 @@ def cleaned(card: ModelCard) -> ModelCard:
     scores = dict(card.scores)
     if "validation" in scores:
         scores["validation"] = {k: v for k, v in scores["validation"].items() if k != "images"}
-    command = re.sub(r"data\.source=\S+", "data.source=DATA", card.command)
+    # A manifest stays: the documentation shows what is in it.
+    command = re.sub(r"(data\.(?:source|validation))=(?!\S+\.ya?ml)\S+", r"\1=DATA", card.command)
     return card.model_copy(update={"scores": scores, "command": command})
 
 
