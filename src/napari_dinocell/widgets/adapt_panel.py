@@ -13,6 +13,7 @@ from qtpy.QtWidgets import (
     QVBoxLayout,
     QWidget,
 )
+from superqt.utils import QSignalDebouncer
 
 from napari_dinocell.widgets.adapt_work import Live, Outcome, adaptation
 from napari_dinocell.widgets.annotations import Counts, count, gather, region_layer
@@ -90,10 +91,9 @@ class AdaptPanel(QWidget):
         self.verdict = VerdictBox()
         self.project = ProjectBox(napari_viewer, self.kept)
         self._lay_out()
-        self._rest = QTimer(self)
-        self._rest.setSingleShot(True)
-        self._rest.setInterval(_REST_MS)
-        self._rest.timeout.connect(self._count)
+        self._rest = QSignalDebouncer(parent=self)
+        self._rest.setTimeout(_REST_MS)
+        self._rest.triggered.connect(self._count)
         self._poll = QTimer(self)
         self._poll.setInterval(_POLL_MS)
         self._poll.timeout.connect(self._show_progress)
@@ -154,7 +154,7 @@ class AdaptPanel(QWidget):
         self._changed()
 
     def _changed(self, event: Any = None) -> None:
-        self._rest.start()
+        self._rest.throttle()
 
     def _count(self) -> None:
         if self.runner.job is not None:

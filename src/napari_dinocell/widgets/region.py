@@ -5,7 +5,8 @@ from __future__ import annotations
 from typing import Any
 
 import numpy as np
-from qtpy.QtCore import QObject, QTimer, Signal
+from qtpy.QtCore import QObject, Signal
+from superqt.utils import QSignalDebouncer
 
 from napari_dinocell.widgets.drawing import Sketch, drawn_region
 from napari_dinocell.widgets.layers import camera_of, pixels_of, visible_region
@@ -41,10 +42,9 @@ class Region(QObject):
         self._image: Any = None
         self._axes = ""
         self._sketch = Sketch(viewer, "region", only_last=True, parent=self)
-        self._rest = QTimer(self)
-        self._rest.setSingleShot(True)
-        self._rest.setInterval(_REST_MS)
-        self._rest.timeout.connect(self.changed.emit)
+        self._rest = QSignalDebouncer(parent=self)
+        self._rest.setTimeout(_REST_MS)
+        self._rest.triggered.connect(self.changed.emit)
         self.box.changed.connect(self._chosen)
         self._sketch.drawn.connect(self.changed.emit)
         self._sketch.closed.connect(self._forget)
@@ -92,4 +92,4 @@ class Region(QObject):
 
     def _moved(self, event: Any = None) -> None:
         if self.box.value == VIEW:
-            self._rest.start()
+            self._rest.throttle()

@@ -45,6 +45,7 @@ class SegmentPanel(QWidget):
         self._last = ""
         self._wanted_model = ""
         self.form = SegmentForm(napari_viewer)
+        self.form.choose_layer(napari_viewer.layers.selection.active)
         self.button = QPushButton("Segment")
         self.button.setMinimumHeight(2 * self.fontMetrics().height())
         self.bar = QProgressBar()
