@@ -299,6 +299,25 @@ def test_the_estimated_diameter_is_that_of_the_cells(radius):
     assert model.estimate(plane) == scaling
 
 
+@pytest.mark.parametrize(("surety", "most", "least"), [(9.0, 4, 2), (-3.0, 12, 7)])
+def test_a_sure_model_looks_a_few_times_and_a_doubtful_one_at_every_size(surety, most, least):
+    """The same cells, and a confidence near 1 or 0."""
+    plane, _ = discs((500, 500), radius=8, n=200, seed=2)
+    sure = {"intercept": surety, "height": 0.0, "prominence": 0.0, "mean": 0.0}
+    model = segmenter(MidScale(24), peak=0.5, fill=0.1, diameter=24, confidence=sure)
+    assert model.estimate(plane).n_cells > 3
+    assert least <= len(model.network.seen) <= most
+
+
+def test_an_estimate_depends_on_its_image_alone():
+    planes = [discs((300, 300), radius=r, n=80, seed=r)[0] for r in (6, 12, 24)]
+    model = segmenter(MidScale(24), peak=0.5, fill=0.1, diameter=24)
+    alone = [model.estimate(plane) for plane in planes]
+    together = [prediction.scaling for prediction in model.predict_many([*planes, *planes[::-1]])]
+    assert together == [*alone, *alone[::-1]]
+    assert len({scaling.scale for scaling in alone}) > 1
+
+
 def test_the_cells_that_are_measured_are_looked_for_where_they_are():
     """A ring of small cells: its middle is empty, and wider than a tile at any of the scales."""
     plane, _ = discs((1500, 1500), radius=7, n=2000, seed=3)

@@ -30,7 +30,10 @@ __all__ = [
 FloatArray = npt.NDArray[np.float32]
 MapOf = Callable[[PlaneLike], npt.NDArray[np.floating[Any]]]
 
-_FIRST_LOOKS = range(-3, 4)  # log2 of the scale, in halves
+# Steps of scale are half octaves: the scale is 2 ** (step / 2).
+_FIRST_LOOKS = (-2, 1)
+_SURE = 0.4  # score: from here on the cells that were found tell enough
+_LOOKS_IN_DOUBT = range(-3, 4)
 _LAST_LOOK = 8
 _LEAST_SIDE = 32  # px: smaller pictures of a plane show nothing
 _WRONG_CELLS = 4
@@ -127,10 +130,12 @@ def estimate_scaling(planes: Iterable[PlaneLike], card: ModelCard, map_of: MapOf
 
     Notes
     -----
-    Looks at windows of one tile of the network, where the plane has most detail: at seven sizes,
-    half an octave apart, and further if the smallest or the largest is the best. A size counts by
-    the mean confidence of its cells, as if a few wrong ones were among them (the only cell of a
-    window is no proof), and less the more their median diameter differs from the model's.
+    Looks at windows of one tile of the network, where the plane has most detail: at two sizes, then
+    at the one to which the cells of the better look point, as long as that is better still. If the
+    best is in doubt then, at seven sizes, half an octave apart, and further if the smallest or the
+    largest is the best. A size counts by the mean confidence of its cells, as if a few wrong ones
+    were among them (the only cell of a window is no proof), and less the more their median diameter
+    differs from the model's.
     """
     for plane in planes:
         found = _search(plane, card, map_of)
@@ -153,14 +158,24 @@ def _search(plane: PlaneLike, card: ModelCard, map_of: MapOf) -> _Look:
     detail = _detail(plane)
 
     @cache
-    def look(half_octaves: int) -> _Look:
-        return _look(plane, detail, 2.0 ** (half_octaves / 2), card, map_of)
+    def look(step: int) -> _Look:
+        return _look(plane, detail, 2.0 ** (step / 2), card, map_of)
 
-    best = max(_FIRST_LOOKS, key=lambda step: look(step).score)
+    def best_of(steps: Iterable[int]) -> int:
+        return max(steps, key=lambda step: look(step).score)
+
+    best = best_of(_FIRST_LOOKS)
+    while look(best).score > 0:
+        pointed = round(2 * math.log2(card.diameter / look(best).diameter))
+        pointed = min(max(pointed, -_LAST_LOOK), _LAST_LOOK)
+        if look(pointed).score <= look(best).score:
+            break
+        best = pointed
+    if look(best).score >= _SURE:
+        return look(best)
+    best = best_of((best, *_LOOKS_IN_DOUBT))
     for direction in (-1, 1):
-        while abs(best + direction) <= _LAST_LOOK and (
-            look(best + direction).score > look(best).score
-        ):
+        while abs(best + direction) <= _LAST_LOOK and best_of((best, best + direction)) != best:
             best += direction
     return look(best)
 

@@ -146,7 +146,7 @@ class Segmenter:
         diameter : float, "auto", Scaling or None
             Median diameter of the cells in px of the image: it is resized so that they have the
             model's. "auto" goes by the pixel size where image and model know theirs, and estimates
-            the diameter elsewhere (seven or more tiles). A `Scaling` is that of another prediction,
+            the diameter elsewhere (about three tiles). A `Scaling` is that of another prediction,
             to be taken again. None resizes nothing.
         pixel_size_um : float or (float, float), optional
             µm per px, or (y, x); overrides the image's.
