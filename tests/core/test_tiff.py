@@ -177,7 +177,7 @@ def test_white_is_zero_is_turned_around(tmp_path):
     np.testing.assert_array_equal(read_image(tmp_path / "a.tif").array, [[255, 0, 250]])
 
 
-def test_one_of_several_series_is_chosen_by_number_or_name(tmp_path):
+def test_one_of_several_series_is_chosen_by_number_or_name(tmp_path, caplog):
     first, second = pixels(20, 30), pixels(8, 9)
     with tifffile.TiffWriter(tmp_path / "a.tif", ome=True) as writer:
         writer.write(first, metadata={"Name": "overview"})
@@ -187,6 +187,7 @@ def test_one_of_several_series_is_chosen_by_number_or_name(tmp_path):
         ("field", (8, 9)),
     ]
     np.testing.assert_array_equal(read_image(tmp_path / "a.tif").array, first)
+    assert "a.tif holds 2 images; the first is read." in caplog.text
     for series in (1, "1", "field"):
         image = read_image(tmp_path / "a.tif", series=series)
         np.testing.assert_array_equal(image.array, second)

@@ -22,7 +22,6 @@ PixelSize = tuple[float, float]
 
 # Seconds for thousands of cells, because scikit-image visits each cell in Python.
 SLOW_COLUMNS = ("perimeter", "perimeter_crofton", "area_convex", "solidity", "feret_diameter_max")
-SLOW_LENGTHS = ("perimeter", "perimeter_crofton", "feret_diameter_max")
 
 
 def measure(

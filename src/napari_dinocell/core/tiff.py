@@ -62,6 +62,8 @@ def _read(file: File, series: int | str, lazy_bytes: int, complaints: "_Complain
     stays_open = False
     try:
         index = _choose(file, [s.name for s in tif.series], series)
+        if series == 0 and len(tif.series) > 1:
+            _LOG.warning("%s holds %d images; the first is read.", file, len(tif.series))
         chosen = tif.series[index]
         complaints.judge(file)
         page = chosen.keyframe
