@@ -65,7 +65,8 @@ def accept(panel, n):
 
 def correct(viewer, panel):
     """Accept some cells and take the knife, as a user does with the buttons."""
-    y, x = accept(panel, 12)[0]
+    middle = np.array(panel.preview.layer.data.shape) / 2
+    y, x = min(accept(panel, 12), key=lambda place: np.hypot(*(place - middle)))
     panel.results.tools.take(SPLIT)
     camera = getattr(viewer, "scene", viewer).camera  # napari 0.9 has it in the scene
     camera.center = (y, x)
