@@ -262,10 +262,11 @@ def _reader(file: File) -> Callable[[File, int | str], StoredImage]:
 
 def _read_npy(file: File, series: int | str) -> StoredImage:
     try:
+        # Not `numpy.load`, which opens archives and pickles, too.
         if is_remote(file):
-            array = np.load(file.open(), allow_pickle=False)
+            array = np.lib.format.read_array(file.open(), allow_pickle=False)
         else:
-            array = np.load(file.local_path(), mmap_mode="r", allow_pickle=False)
+            array = np.lib.format.open_memmap(file.local_path(), mode="r")
     except (ValueError, EOFError) as error:
         raise cannot_read(str(file), error) from error
     return StoredImage(array, "?" * array.ndim)
