@@ -25,6 +25,7 @@ from napari_dinocell.core.distance import distance_map, lift_threshold
 from napari_dinocell.core.instances import Cut, ThresholdTree, flood, quantize, warm_up
 from napari_dinocell.core.levels import level
 from napari_dinocell.core.measure import measure
+from napari_dinocell.core.metrics import score_image
 
 LIFT = 0.2
 PEAK, FILL = lift_threshold(0.47, LIFT), 0.13
@@ -140,6 +141,8 @@ def main() -> None:
     report("distance map of the labels", seconds(lambda: distance_map(labels, LIFT), n))
     report("measure, default columns", seconds(lambda: measure(labels, distance), n))
     report("measure, shape=True", seconds(lambda: measure(labels, distance, shape=True), 1))
+    found = tree.cut(PEAK, FILL, **FILTERS).labels
+    report("score of the cells, all metrics", seconds(lambda: score_image(labels, found), n))
 
 
 if __name__ == "__main__":
