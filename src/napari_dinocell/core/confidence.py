@@ -10,10 +10,10 @@ import numpy as np
 import numpy.typing as npt
 from scipy.special import expit
 
-from .lookup import rename
+from napari_dinocell.core.lookup import rename
 
 if TYPE_CHECKING:
-    from .instances import Cut
+    from napari_dinocell.core.instances import Cut
 
 FloatArray = npt.NDArray[np.float64]
 TERMS = ("intercept", "height", "prominence", "mean")

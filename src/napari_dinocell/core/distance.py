@@ -10,7 +10,7 @@ import numpy as np
 import numpy.typing as npt
 from skimage.measure import label as connected_components
 
-from .jit import kernel
+from napari_dinocell.core.jit import kernel
 
 FloatArray = npt.NDArray[np.float32]
 IntArray = npt.NDArray[np.int32]

@@ -10,7 +10,7 @@ from __future__ import annotations
 import numpy as np
 import numpy.typing as npt
 
-from .jit import kernel
+from napari_dinocell.core.jit import kernel
 
 MapArray = npt.NDArray[np.uint16]
 IntArray = npt.NDArray[np.int32]

@@ -13,10 +13,10 @@ from dataclasses import dataclass, field
 import numpy as np
 import numpy.typing as npt
 
-from .confidence import ConfidenceFit, auroc, confidence, fit_confidence
-from .flood import Edges, find_basins, find_saddles
-from .levels import FLOOR, LEVELS, level, quantize
-from .lookup import count_pixels, group_basins, paint, rename
+from napari_dinocell.core.confidence import ConfidenceFit, auroc, confidence, fit_confidence
+from napari_dinocell.core.flood import Edges, find_basins, find_saddles
+from napari_dinocell.core.levels import FLOOR, LEVELS, level, quantize
+from napari_dinocell.core.lookup import count_pixels, group_basins, paint, rename
 
 __all__ = [
     "FLOOR",

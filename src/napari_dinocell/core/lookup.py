@@ -5,8 +5,8 @@ from __future__ import annotations
 import numpy as np
 import numpy.typing as npt
 
-from .flood import IntArray, MapArray, SumArray, root
-from .jit import kernel
+from napari_dinocell.core.flood import IntArray, MapArray, SumArray, root
+from napari_dinocell.core.jit import kernel
 
 
 @kernel

@@ -12,9 +12,9 @@ import numpy as np
 import numpy.typing as npt
 from skimage.measure import regionprops_table
 
-from .confidence import confidence
-from .instances import Cut
-from .moments import intensities, moments, renumber
+from napari_dinocell.core.confidence import confidence
+from napari_dinocell.core.instances import Cut
+from napari_dinocell.core.moments import intensities, moments, renumber
 
 Table = dict[str, npt.NDArray[np.generic]]
 FloatArray = npt.NDArray[np.float64]

@@ -5,7 +5,7 @@ from __future__ import annotations
 import numpy as np
 import numpy.typing as npt
 
-from .jit import kernel
+from napari_dinocell.core.jit import kernel
 
 IntArray = npt.NDArray[np.int32]
 LongArray = npt.NDArray[np.int64]

@@ -5,7 +5,7 @@ from __future__ import annotations
 import numpy as np
 import numpy.typing as npt
 
-from .jit import kernel
+from napari_dinocell.core.jit import kernel
 
 __all__ = ["give_way", "warm_up"]
 
