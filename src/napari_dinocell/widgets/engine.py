@@ -33,7 +33,7 @@ if TYPE_CHECKING:
 
 __all__ = ["Choice", "Engine", "Ready", "Result", "leave_a_core_to_the_window"]
 
-_LOOKS = 7  # tiles that an estimate takes at least, see `core.diameter`, which takes numba
+_LOOKS = 3  # tiles that an estimate mostly takes, see `core.diameter`, which takes numba
 _ENOUGH_TILES = 4  # whose mean pace says more than one tile alone
 
 
