@@ -47,7 +47,7 @@ def test_a_run_file_reproduces_the_run(model: Path, images: Path, tmp_path: Path
 
 
 def test_a_repeated_run_takes_the_scales_that_were_estimated_then(
-    model: Path, images: Path, tmp_path: Path
+    model: Path, images: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     """On another machine the estimate itself may come out differently."""
     assert run(model, images, "-o", tmp_path / "1") == 0
@@ -55,9 +55,12 @@ def test_a_repeated_run_takes_the_scales_that_were_estimated_then(
     record = json.loads(path.read_text())
     for file in record["files"]:
         file["prediction"]["scaling"] |= {"scale": 0.75, "reason": "estimate"}
-    path.write_text(json.dumps(record))
+    path.write_text(json.dumps({**record, "device": "cuda:0"}))
     (images / "a.png").write_bytes((images / "a.png").read_bytes() + b"changed")
     assert segment.main(["--from-run", str(path), "-o", str(tmp_path / "2")]) == 0
+    said = capsys.readouterr().err
+    assert "was on cuda:0, this one is on cpu" in said
+    assert "a.png has changed" in said
     changed, same = json.loads((tmp_path / "2" / "run.json").read_text())["files"]
     assert same["prediction"]["scaling"]["scale"] == 0.75
     assert changed["prediction"]["scaling"]["scale"] != 0.75

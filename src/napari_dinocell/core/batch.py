@@ -259,7 +259,7 @@ def _new_record(request: Request, segmenter: Segmenter, repetition: Repetition) 
         sha256=segmenter.model_hash,
         use_sha256=card.use_sha256,
     )
-    repetition.check(model)
+    repetition.check(model, str(segmenter.device))
     peak = card.peak if settings.peak is None else settings.peak
     fill = card.fill if settings.fill is None else settings.fill
     if peak <= fill:

@@ -36,14 +36,24 @@ class Repetition:
             for name in _DECIDE_SCALE
         )
 
-    def check(self, model: ModelRecord) -> None:
+    def check(self, model: ModelRecord, device: str) -> None:
         """Refuse a model of the earlier run's name that would give other results.
+
+        Another device, which rounds in another order, is only warned about.
 
         Raises
         ------
         ValueError
         """
-        if self._run is None or not self._is_same_model:
+        if self._run is None:
+            return
+        if self._run.device not in ("", device):
+            _log.warning(
+                "The run that is repeated was on %s, this one is on %s; single pixels may differ.",
+                self._run.device,
+                device,
+            )
+        if not self._is_same_model:
             return
         differences = model.differences(self._run.model)
         if differences:
