@@ -33,7 +33,7 @@ test: $(VENV)/installed-dev
 # The plugin with the oldest napari that it supports, and all else as in `make test`.
 test-oldest: $(OLDEST)/installed
 	OMP_NUM_THREADS=1 $(OLDEST)/bin/python -m pytest -n $(JOBS) --dist loadfile -p no:cacheprovider \
-		$(foreach flow,matrix inputs segment editing,tests/widgets/test_viewer_$(flow).py)
+		$(foreach flow,matrix inputs channels planes segment editing,tests/widgets/test_viewer_$(flow).py)
 
 lint: $(VENV)/installed-dev
 	$(BIN)/ruff check .
