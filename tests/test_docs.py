@@ -46,7 +46,7 @@ def test_make_commands_in_the_documents_are_targets() -> None:
     named = {
         target
         for page in PAGES
-        for target in re.findall(r"\bmake ([a-z]+)\b[`\n ]", page.read_text())
+        for target in re.findall(r"(?:`|^)make ([a-z]+)\b", page.read_text(), re.MULTILINE)
     }
     assert {"demo", "test"} <= named
     assert [
