@@ -2,6 +2,7 @@
 
 import ast
 import re
+import shlex
 import subprocess
 import sys
 from importlib import import_module
@@ -127,7 +128,7 @@ def test_every_training_command_names_a_configuration_and_settings_that_exist() 
     lines = train_lines()
     assert len(lines) > 5
     for line in lines:
-        name, *settings = line.strip("`").split()
+        name, *settings = shlex.split(line.strip("`"))
         if name in shipped_configs():
             config = load_config(Config, shipped_configs()[name], settings)
             assert config.out

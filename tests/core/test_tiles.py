@@ -42,14 +42,20 @@ def test_identity_gives_the_plane_back_to_four_ulp(shape):
     assert np.all(np.abs(result - plane) <= 4 * np.spacing(np.abs(plane)))
 
 
+def rounding(grid):
+    """Relative error of a sum that has a few roundings for each tile; hundreds may overlap."""
+    return 4 * np.finfo(np.float64).eps * len(grid)
+
+
 @settings(deadline=None, max_examples=30)
 @given(sizes, sizes, st.integers(1, 6), st.data())
 def test_identity_holds_for_any_size_tile_and_overlap(height, width, eighths, data):
     tile = 8 * eighths
     overlap = data.draw(st.integers(0, tile - 1))
     plane = np.random.default_rng(0).normal(size=(height, width))
-    result = through_the_grid(plane, TileGrid(height, width, tile, overlap))
-    np.testing.assert_allclose(result, plane, rtol=1e-14)
+    grid = TileGrid(height, width, tile, overlap)
+    result = through_the_grid(plane, grid)
+    np.testing.assert_allclose(result, plane, rtol=rounding(grid))
 
 
 @settings(deadline=None, max_examples=30)
@@ -64,7 +70,7 @@ def test_weights_are_positive_and_sum_to_one_at_every_pixel(height, width, eight
         assert (inside > 0).all()
         total[window.top : window.bottom, window.left : window.right] += inside
         assert weights.sum() == pytest.approx(inside.sum())
-    np.testing.assert_allclose(total, 1, rtol=1e-14)
+    np.testing.assert_allclose(total, 1, rtol=rounding(grid))
 
 
 @settings(deadline=None, max_examples=30)
