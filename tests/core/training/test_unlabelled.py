@@ -33,7 +33,7 @@ def test_gathering_writes_each_channel_with_cells_and_their_diameter(gathered):
     out, _, plane, labels, _ = gathered
     with (out / "index.csv").open(newline="") as file:
         (row,) = csv.DictReader(file)
-    assert row["group"] == "plate/A01"
+    assert row["group"].startswith("plate_A01_")
     assert row["licence"] == "CC0"
     np.testing.assert_array_equal(tifffile.imread(out / row["image"]), plane)
     areas = np.unique(labels[labels > 0], return_counts=True)[1]
@@ -48,6 +48,16 @@ def test_gathering_again_adds_only_what_is_new(gathered, specimen, capsys):
     specimen.write("plate/A02.tif", plane)
     assert main([str(out), str(field), str(field.with_name("A02.tif")), *command[2:-2]]) == 0
     assert len(read_index(out, "train")) == 2
+
+
+def test_fields_of_one_name_in_two_plates_are_both_gathered(gathered, specimen):
+    out, _, plane, _, command = gathered
+    other = specimen.write("other/plate/A01.tif", plane[::-1])
+    assert main([str(out), str(other), *command[2:-2]]) == 0
+    dataset = read_index(out, "train")
+    assert len({item.group for item in dataset}) == 2
+    np.testing.assert_array_equal(dataset.read(0)[0], plane)
+    np.testing.assert_array_equal(dataset.read(1)[0], plane[::-1])
 
 
 def test_gathering_goes_on_past_a_broken_file_and_says_so(gathered, specimen, capsys):

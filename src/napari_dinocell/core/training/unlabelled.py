@@ -4,6 +4,7 @@ python -m napari_dinocell.core.training.unlabelled OUT IMAGE... --model vits8 --
 """
 
 import csv
+import hashlib
 import sys
 from collections.abc import Iterator, Sequence
 from pathlib import Path
@@ -39,7 +40,7 @@ def gather(
     Parameters
     ----------
     out : Path
-        Folder of the index; planes go to `out/images`, and those that are there are kept.
+        Folder of the index; planes go to `out/images`.
     image : Path
     segmenter : Segmenter
         Estimates the diameter; planes in which it finds no cell are left out.
@@ -54,9 +55,9 @@ def gather(
         The image cannot be read.
     """
     rows = []
-    group = f"{image.parent.name}/{image.stem}"
+    group = group_of(image)
     for name, plane in _planes(read_image(image, axes)):
-        path = Path("images") / f"{image.parent.name}_{image.stem}{name}.tif"
+        path = Path("images") / f"{group}{name}.tif"
         diameter = segmenter.estimate(plane, "YXS" if plane.ndim == 3 else "YX").diameter
         if diameter is None:
             continue
@@ -76,6 +77,12 @@ def gather(
         )
         rows.append(dict(zip(COLUMNS, values, strict=True)))
     return rows
+
+
+def group_of(image: Path) -> str:
+    """Name of all planes of a file: plates have wells, and so files, of one name."""
+    place = hashlib.sha256(str(image.resolve()).encode()).hexdigest()[:8]
+    return f"{image.parent.name}_{image.stem}_{place}"
 
 
 def _planes(image: Image) -> Iterator[tuple[str, np.ndarray]]:
@@ -128,7 +135,7 @@ def unlabelled_command(
     rows = read_rows(index)
     failed = 0
     for image in images:
-        if any(row["group"] == f"{image.parent.name}/{image.stem}" for row in rows):
+        if any(row["group"] == group_of(image) for row in rows):
             continue
         try:
             new = gather(
