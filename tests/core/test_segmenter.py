@@ -287,6 +287,13 @@ def test_the_pixel_size_scales_where_image_and_model_know_theirs():
     assert segmenter().predict(plane, pixel_size_um=0.25).scaling.reason == "estimate"
 
 
+@pytest.mark.parametrize("n_diameters", [1, 3])
+def test_no_image_is_dropped_where_diameters_are_too_few_or_too_many(n_diameters):
+    plane, _ = discs((64, 64), radius=12, n=4, seed=2)
+    with pytest.raises(ValueError, match="zip"):
+        list(segmenter().predict_many([plane, plane], diameter=[24.0] * n_diameters))
+
+
 @pytest.mark.parametrize("radius", [6, 12, 24, 40])
 def test_the_estimated_diameter_is_that_of_the_cells(radius):
     plane, _ = discs((500, 500), radius=radius, n=200, seed=2)

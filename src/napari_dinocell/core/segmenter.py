@@ -197,11 +197,16 @@ class Segmenter:
         ------
         Prediction
             One per image, in order, equal to what `predict` gives.
+
+        Raises
+        ------
+        ValueError
+            If there are more images than diameters, or fewer; and as in `predict`.
         """
         each = diameter if isinstance(diameter, list) else repeat(diameter)
         jobs = (
             self._open(open_image(image, None, None), Options(channel, one, None, cancel))
-            for image, one in zip(images, each, strict=False)
+            for image, one in zip(images, each, strict=isinstance(diameter, list))
         )
         yield from self._run(jobs, self._sized(batch_size), cancel)
 
