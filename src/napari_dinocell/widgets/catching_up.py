@@ -67,7 +67,7 @@ class CatchUp:
         now = {} if corrected is None else fingerprints(corrected, prediction)
         behind = {changed for changed, _ in now.items() ^ self.gave_way.items()}
         if tree.quantized.size <= AT_ONCE:
-            behind.discard(plane)
+            behind.discard(plane)  # drawn at once whenever it changes
         yield "behind", behind
         for other in sorted(self.stale | behind, key=lambda p: abs(p - plane)):
             if ticket.cancel():
