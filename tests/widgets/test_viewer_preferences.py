@@ -1,11 +1,13 @@
 """Preferences: in napari's settings where it keeps those of plugins, else in a file of our own."""
 
 import json
+import threading
 from dataclasses import replace
 from pathlib import Path
 
 import pytest
 from napari import settings
+from napari.utils.notifications import notification_manager
 from synthetic import discs
 
 from napari_dinocell.widgets.preferences import (
@@ -104,7 +106,20 @@ def test_a_preferred_device_that_is_not_there_is_said_when_a_model_is_loaded(
 
 
 @pytest.mark.qt
-def test_a_preference_that_cannot_be_used_is_said_and_stops_nothing(own_file, segmented, capsys):
+def test_a_preference_that_cannot_be_used_is_said_by_the_window_and_stops_nothing(
+    own_file, segmented
+):
     own_file.write_text('{"device": 3}')
-    segmented(discs())
-    assert "device is 3; expected str. Until then the defaults" in capsys.readouterr().out
+    said = []
+
+    def listen(event):
+        said.append((str(event.message), threading.current_thread()))
+
+    notification_manager.notification_ready.connect(listen)
+    try:
+        segmented(discs())
+    finally:
+        notification_manager.notification_ready.disconnect(listen)
+    assert "device is 3; expected str. Until then the defaults" in said[0][0]
+    # A message from another thread can end the program.
+    assert {thread for _, thread in said} == {threading.main_thread()}

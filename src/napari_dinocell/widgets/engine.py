@@ -17,7 +17,6 @@ import napari_dinocell
 from napari_dinocell.widgets.jobs import Steps, Ticket
 from napari_dinocell.widgets.parts import LayerPart
 from napari_dinocell.widgets.planes import plane_view
-from napari_dinocell.widgets.preferences import preferences
 from napari_dinocell.widgets.timing import count_tiles, recall, remember
 from napari_dinocell.widgets.warm_up import (
     load_libraries,
@@ -176,13 +175,16 @@ class Engine:
         device: str,
         channel: int | None,
         diameter: float | str | None,
+        maps_folder: Path | None = None,
     ) -> Steps:
-        """Steps of a run; give a `Result` and a `Ready` with the pace of this run."""
+        """Steps of a run; give a `Result` and a `Ready` with the pace of this run.
+
+        Maps too large for memory go to `maps_folder`; None: to that of temporary files.
+        """
         yield f"Loading {name} …"
         self.load(name, device)
         segmenter, ready, stamp = self._loaded[name, device]
-        folder = preferences().cache_folder
-        segmenter.maps_folder = Path(folder) if folder else None
+        segmenter.maps_folder = maps_folder
         yield "Reading …"
         start = time.monotonic()
         ranges = list(_ranges(part, segmenter.card, channel, ticket)) if part.is_region else None

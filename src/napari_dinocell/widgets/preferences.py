@@ -57,6 +57,11 @@ class Preferences:
                 "make it, choose another one, or leave it empty."
             )
 
+    @property
+    def maps_folder(self) -> Path | None:
+        """The cache folder; None where it is that for temporary files."""
+        return Path(self.cache_folder) if self.cache_folder else None
+
 
 def read_preferences() -> Preferences:
     """What the user prefers.
@@ -84,7 +89,10 @@ def read_preferences() -> Preferences:
 
 
 def preferences() -> Preferences:
-    """What the user prefers; the defaults, and a warning in the window, where that is no use."""
+    """What the user prefers; the defaults, and a warning in the window, where that is no use.
+
+    Only for the thread of the window: napari's messages from another one can end the program.
+    """
     try:
         return read_preferences()
     except ValueError as error:

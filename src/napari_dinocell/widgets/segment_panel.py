@@ -12,6 +12,7 @@ from napari_dinocell.widgets.form import SegmentForm
 from napari_dinocell.widgets.jobs import Job, Steps, Ticket
 from napari_dinocell.widgets.models import Models
 from napari_dinocell.widgets.parts import LayerPart
+from napari_dinocell.widgets.preferences import preferences
 from napari_dinocell.widgets.preview import METADATA_KEY, Preview
 from napari_dinocell.widgets.reading import read_note
 from napari_dinocell.widgets.result_panel import ResultPanel
@@ -170,9 +171,10 @@ class SegmentPanel(QWidget):
             return
         name, device = self.form.model.value, self.form.device.value
         channel, diameter = self.form.chosen_channel, self.form.diameter_of(part)
+        maps = preferences().maps_folder
 
         def work(ticket: Ticket) -> Steps:
-            return self.engine.segment(ticket, part, name, device, channel, diameter)
+            return self.engine.segment(ticket, part, name, device, channel, diameter, maps)
 
         job = self.job = Job(work, self)
         job.step.connect(self.say)
