@@ -1,5 +1,6 @@
 """Pictures of results."""
 
+import colorsys
 from pathlib import Path
 
 import imageio.v3 as iio
@@ -36,6 +37,20 @@ def test_color_stays_color_away_from_the_outlines() -> None:
     plane[:16, :, 0] = 200
     picture = overlay(plane, np.zeros((32, 32), np.int32))
     assert picture[0, 0, 0] > picture[0, 0, 1]
+
+
+@pytest.mark.parametrize("stain", [(120, 60, 150), (200, 90, 90), (80, 150, 200)])
+def test_no_line_on_a_stain_has_its_hue(stain: tuple[int, int, int]) -> None:
+    plane = np.full((80, 40, 3), 240, np.uint8)
+    plane[:40] = stain
+    labels = np.zeros((80, 40), np.int32)
+    labels[:40] = np.kron(np.arange(1, 65).reshape(8, 8), np.ones((5, 5), np.int32))
+    below = overlay(plane, np.zeros_like(labels))[0, 0]
+    lines = overlay(plane, labels)[edge_pixels(labels)]
+    hues = np.array([colorsys.rgb_to_hsv(*line)[0] for line in lines / 255])
+    apart = np.abs(hues - colorsys.rgb_to_hsv(*(below / 255))[0])
+    assert np.minimum(apart, 1 - apart).min() > 0.15
+    assert len(np.unique(lines, axis=0)) == 64
 
 
 @pytest.mark.parametrize("fill", [0, np.nan])

@@ -17,6 +17,7 @@ __all__ = ["edge_pixels", "overlay", "write_overlay"]
 
 _N_COLORS = 64
 _LONGEST_SIDE = 4096
+_COLORED = 0.15  # saturation from which an image hides lines of its own hue
 
 
 def overlay(plane: npt.ArrayLike, labels: npt.NDArray[np.integer]) -> npt.NDArray[np.uint8]:
@@ -32,7 +33,8 @@ def overlay(plane: npt.ArrayLike, labels: npt.NDArray[np.integer]) -> npt.NDArra
     Returns
     -------
     (Y, X, 3) uint8 array
-        Each cell has a color of its own, a function of its id; cells that touch differ.
+        Each cell has a color of its own, a function of its id; cells that touch differ. On a stain
+        no line has its hue.
 
     Raises
     ------
@@ -49,7 +51,9 @@ def overlay(plane: npt.ArrayLike, labels: npt.NDArray[np.integer]) -> npt.NDArra
     if picture.ndim == 2:
         picture = np.repeat(picture[:, :, np.newaxis], 3, axis=2)
     edge = edge_pixels(labels)
-    picture[edge] = _palette()[labels[edge].astype(np.int64) % _N_COLORS]
+    if edge.any():
+        colors = _palette(np.median(picture[edge], axis=0) / 255)
+        picture[edge] = colors[labels[edge].astype(np.int64) % _N_COLORS]
     return picture
 
 
@@ -86,8 +90,16 @@ def write_overlay(
         iio.imwrite(temporary, picture, extension=".png")
 
 
-def _palette() -> npt.NDArray[np.uint8]:
-    """Bright colors whose hues are a golden angle apart, so that near ids look different."""
+def _palette(below: npt.NDArray[np.floating]) -> npt.NDArray[np.uint8]:
+    """Bright colors to be seen on the color below, (3,) in [0, 1].
+
+    Hues are a golden angle apart, so that near ids look different; on a stain they leave out a
+    third of the circle around its own hue.
+    """
     golden = (5**0.5 - 1) / 2
-    colors = [colorsys.hsv_to_rgb(i * golden % 1, 0.85, 1.0) for i in range(_N_COLORS)]
-    return np.round(255 * np.array(colors)).astype(np.uint8)
+    hue, saturation, _ = colorsys.rgb_to_hsv(*below)
+    gap = 1 / 6 if saturation > _COLORED else 0.0
+    hues = [hue + gap + (i * golden % 1) * (1 - 2 * gap) for i in range(_N_COLORS)]
+    return np.round(255 * np.array([colorsys.hsv_to_rgb(h, 0.85, 1) for h in hues])).astype(
+        np.uint8
+    )
