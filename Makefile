@@ -23,16 +23,19 @@ demo: $(VENV)/installed-base
 	$(BIN)/napari-dinocell segment src/napari_dinocell/resources/samples --output out \
 		--overlay --csv --overwrite
 
+# When a process of tests ends, so does the run: `loadfile` would wait for ever for its replacement.
+PYTEST = -m pytest -n $(JOBS) --dist loadfile --max-worker-restart 0
+
 # Where the libraries of a display are not installed, the pytest plugins of Qt and napari would stop
 # all tests, not only those of the viewer.
 test: $(VENV)/installed-dev
-	OMP_NUM_THREADS=1 $(BIN)/python -m pytest -n $(JOBS) --dist loadfile $(TESTS) \
+	OMP_NUM_THREADS=1 $(BIN)/python $(PYTEST) $(TESTS) \
 		$(shell $(BIN)/python -c 'import qtpy.QtWidgets, napari.utils' 2>/dev/null \
 			|| echo "-p no:pytest-qt -p no:napari")
 
 # The plugin with the oldest napari that it supports, and all else as in `make test`.
 test-oldest: $(OLDEST)/installed
-	OMP_NUM_THREADS=1 $(OLDEST)/bin/python -m pytest -n $(JOBS) --dist loadfile -p no:cacheprovider \
+	OMP_NUM_THREADS=1 $(OLDEST)/bin/python $(PYTEST) -p no:cacheprovider \
 		$(foreach flow,matrix inputs channels planes segment editing,tests/widgets/test_viewer_$(flow).py)
 
 lint: $(VENV)/installed-dev
