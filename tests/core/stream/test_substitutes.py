@@ -2,6 +2,7 @@ import json
 import subprocess
 import sys
 from collections.abc import Iterable
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -174,3 +175,29 @@ def test_a_manifest_that_is_wholly_in_quarantine_is_told(manifest, opened, tmp_p
     quarantine.write_text("".join(json.dumps({"field": r.id}) + "\n" for r in manifest))
     with pytest.raises(StreamError, match="delete the file"):
         opened(manifest, quarantine=quarantine).read(0)
+
+
+def test_a_wrong_address_stops_the_run_and_condemns_no_field(manifest, opened, tmp_path):
+    elsewhere = Manifest(
+        replace(r, addresses=tuple(f"{tmp_path}/moved{a}" for a in r.addresses)) for r in manifest
+    )
+    quarantine = tmp_path / "broken.jsonl"
+    fields = opened(elsewhere, quarantine=quarantine)
+    with pytest.raises(
+        StreamError, match=r"None of the first \d+ fields .*not found .*moved.* lie"
+    ):
+        fields.read(0)
+    assert not quarantine.exists()
+    mended = opened(manifest, quarantine=quarantine)
+    assert [mended.read(row).record for row in range(N)] == list(manifest)
+
+
+def test_few_broken_fields_before_the_first_good_one_are_written_down_with_it(
+    manifest, opened, tmp_path
+):
+    broken = [break_field(manifest, row) for row in range(3)]
+    quarantine = tmp_path / "broken.jsonl"
+    fields = opened(manifest, quarantine=quarantine)
+    read_in_turn(fields, range(3))
+    lines = [json.loads(line)["field"] for line in quarantine.read_text().splitlines()]
+    assert sorted(lines) == sorted(broken)

@@ -45,7 +45,11 @@ class PlaneChecks:
                 raise DamagedError("constant", f"{address} has the value {plane.flat[0]} only")
             zeros = 1 - np.count_nonzero(plane) / plane.size
             if plane.dtype.itemsize > 1 and zeros > self.most_zeros:
-                raise DamagedError("zeros", f"{address} consists of zeros to {zeros:.0%}")
+                raise DamagedError(
+                    "zeros",
+                    f"{address} consists of zeros to {zeros:.0%} (if such planes are whole, as where "
+                    "the background was subtracted, set data.most_zeros=1)",
+                )
 
 
 def decode(data: bytes, address: str) -> NDArray[Any]:

@@ -26,6 +26,7 @@ from .records import FieldRecord
 _log = logging.getLogger(__name__)
 _MOST_ATTEMPTS = 100
 _FEW = 4  # broken fields, which say nothing about their share
+_NOTHING = 20  # broken fields before the first good one: it is not the fields that are wrong
 _RECENT = 1000  # fields: enough to judge a share, and few enough to notice a store that breaks late
 
 
@@ -45,7 +46,7 @@ class Substitutes:
     seed : int
     quarantine : path, optional
         JSON lines, one per broken field, which processes of a run may share; its fields are not
-        tried again.
+        tried again. Written once a field was read: a wrong address is no fault of the fields.
     most_broken : float
         When more than this share of 1000 fields (of all, if there are fewer), and more than four,
         were replaced among the last 1000, streaming stops.
@@ -65,6 +66,8 @@ class Substitutes:
         self._most_broken = most_broken
         self._lock = Lock()
         self._broken = self._read_file()
+        self._unwritten: list[tuple[FieldRecord, BrokenObjectError]] = []
+        self._has_read = False
         self._replaced: dict[str, str] = {}
         self._rows: dict[str, int] = {}
         # Ids of the fields that were wanted but broken, "" for good ones.
@@ -76,7 +79,8 @@ class Substitutes:
         Raises
         ------
         StreamError
-            If too many fields are broken, or the store does not answer.
+            If too many fields are broken, or all that were tried at first, or the store does not
+            answer.
         """
         wanted = self._manifest[row]
         record = self._known(wanted)
@@ -92,6 +96,7 @@ class Substitutes:
             record = self._manifest[
                 replacement(self._seed, wanted.id, attempt, len(self._manifest))
             ]
+        self._stop_if_nothing_reads(1)
         raise StreamError(
             f"{_MOST_ATTEMPTS} fields in a row are in the quarantine {self._file}; if they can be "
             "read again, delete the file."
@@ -132,6 +137,9 @@ class Substitutes:
     def _accept(self, wanted: FieldRecord, record: FieldRecord) -> None:
         is_replaced = record.id != wanted.id
         with self._lock:
+            self._has_read = True
+            while self._unwritten:
+                self._write(*self._unwritten.pop(0))
             is_new = is_replaced and self._replaced.get(wanted.id) != record.id
             if is_new:
                 self._replaced[wanted.id] = record.id
@@ -142,21 +150,38 @@ class Substitutes:
             self.counters.add("replaced")
             _log.warning("Field %s is replaced by %s.", wanted.id, record.id)
         if is_replaced and n_replaced > max(_FEW, self._most_broken * (self._recent.maxlen or 0)):
-            kinds = sorted(self.counters.errors.items())
-            counts = ", ".join(f"{kind} {n:.0f}" for kind, n in kinds) or "known from before"
+            again = f"; delete {self._file} to have them tried again" if self._file else ""
             raise StreamError(
-                f"{n_replaced} of the last {n_recent} fields were broken (errors: {counts}; the "
-                f"last field: {wanted.id}), more than the allowed share of {self._most_broken:g}; "
-                "check the manifest and the bucket, or allow a larger share."
+                f"{n_replaced} of the last {n_recent} fields were broken (errors: "
+                f"{self._errors() or 'known from before'}; the last field: {wanted.id}), more than "
+                f"the allowed share of {self._most_broken:g}; check the manifest and the bucket, or "
+                f"allow a larger share{again}."
             )
+
+    def _stop_if_nothing_reads(self, n_least: int) -> None:
+        """Raise StreamError if `n_least` fields or more were tried and none could be read."""
+        with self._lock:
+            n, last = len(self._unwritten), self._unwritten[-1:]
+        if n >= n_least:
+            raise StreamError(
+                f"None of the first {n} fields could be read (errors: {self._errors()}; the last: "
+                f"{last[0][1]}); check where they are said to lie."
+            )
+
+    def _errors(self) -> str:
+        return ", ".join(f"{kind} {n:.0f}" for kind, n in sorted(self.counters.errors.items()))
 
     def _condemn(self, record: FieldRecord, error: BrokenObjectError) -> None:
         with self._lock:
             if record.id in self._broken:
                 return
             self._broken.add(record.id)
-            self._write(record, error)
+            if self._has_read:
+                self._write(record, error)
+            else:
+                self._unwritten.append((record, error))
         _log.warning("Field %s is broken (%s): %s", record.id, error.kind, error)
+        self._stop_if_nothing_reads(min(_NOTHING, len(self._manifest)))
 
     def _read_file(self) -> set[str]:
         if self._file is None or not self._file.exists():
