@@ -6,7 +6,9 @@ from contextlib import contextmanager
 from dataclasses import replace
 
 import pytest
+import tifffile
 import torch
+import zarr
 from torch.nn.attention import SDPBackend, sdpa_kernel
 from torch.utils.flop_counter import FlopCounterMode
 
@@ -67,6 +69,20 @@ def test_a_dry_run_extrapolates_what_it_measured_and_writes_nothing(configured, 
         assert word in text
     assert not (tmp_path / "out").exists()
     assert not (tmp_path / "cache").exists()
+
+
+def test_ome_zarr_images_are_measured_by_their_pixels(configured, tmp_path, fields):
+    for path in fields.rglob("*.tif"):
+        group = zarr.open_group(tmp_path / "zarr" / f"{path.stem}.ome.zarr", mode="w")
+        group.create_array("0", data=tifffile.imread(path))
+        axes = [{"name": "c", "type": "channel"}, *({"name": n, "type": "space"} for n in "yx")]
+        scale = [{"type": "scale", "scale": [1.0, 1.0, 1.0]}]
+        dataset = {"path": "0", "coordinateTransformations": scale}
+        image = {"axes": axes, "datasets": [dataset]}
+        group.attrs["ome"] = {"version": "0.5", "multiscales": [image]}
+    found = estimate(configured(f"data.sources=[{tmp_path / 'zarr'}]"))
+    assert found.field_mb == pytest.approx(3 * 80 * 80 * 2 / 1e6)
+    assert found.read_h > 0
 
 
 def test_processes_of_a_dry_run_measure_together_and_one_of_them_reports(run_file, fields):

@@ -10,10 +10,11 @@ from threading import Lock
 class Counters:
     """Sums that several threads add to.
 
-    The names in use: ``requests`` and ``bytes`` (of answers from the store), ``unverified``
-    (objects whose bytes nothing vouches for), ``cache_hits``, ``cache_misses``, ``cache_errors``,
-    ``memory_hits``, ``fields`` (tried), ``replaced`` (fields that were given up),
-    ``seconds_waited`` (by whoever takes steps), and ``errors/<kind>``.
+    The names in use: ``requests`` and ``bytes`` (of answers from the store; of an OME-Zarr image on
+    this machine, those of its pixels), ``unverified`` (objects whose bytes nothing vouches for),
+    ``cache_hits``, ``cache_misses``, ``cache_errors``, ``memory_hits``, ``fields`` (tried),
+    ``replaced`` (fields that were given up), ``seconds_waited`` (by whoever takes steps), and
+    ``errors/<kind>``.
     """
 
     def __init__(self) -> None:

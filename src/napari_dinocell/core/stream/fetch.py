@@ -211,6 +211,7 @@ class Fetcher:
         except FileNotFoundError as error:
             raise FetchError("not found", str(error), is_permanent=True) from error
         self._checks.check(planes, address)
+        self.counters.add("bytes", planes.nbytes)
         return planes
 
     def _give_up(self, error: FetchError) -> NoReturn:
