@@ -34,7 +34,12 @@ def train_ssl_command(
 
     SIGTERM and Ctrl-C write a checkpoint first.
     """
-    path = shipped_configs(self_supervised=True).get(config, Path(config))
+    shipped = shipped_configs(self_supervised=True)
+    path = shipped.get(config, Path(config))
+    if not path.is_file():
+        raise FileNotFoundError(
+            f"There is no configuration {config}; give a YAML file or one of {', '.join(shipped)}."
+        )
     settings = load_config(SSLConfig, path, overrides or [])
     if dry_run:
         found = estimate(settings)

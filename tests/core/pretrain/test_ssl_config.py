@@ -73,6 +73,12 @@ def test_presets_of_one_and_eight_gpus_see_as_many_tiles():
         ("views.global_size=512", "larger than tiles"),
         ("model.encoder=vits8-learned", "model.rescale=1"),
         ("data.sources=[]", "data.sources"),
+        ("data.endpoint=127.0.0.1:9000", "data.endpoint"),
+        ("views.aspect=[0, 1]", "views.aspect.0: .* greater than 0"),
+        ("views.global_area=[0.9, 0.1]", "views.global_area: .* not be above the second"),
+        ("photometry.gain=[2, 1]", "photometry.gain: .* not be above the second"),
+        ("photometry.photons=[0, 9]", "photometry.photons.0: .* greater than 0"),
+        ("loss.mask_ratio=[0.5, 1.5]", "loss.mask_ratio.1: .* less than or equal to 1"),
     ],
 )
 def test_a_wrong_setting_is_one_sentence(configured, override, words):

@@ -1,13 +1,28 @@
 """All settings of a pre-training run, with their defaults; `training.config` reads the files."""
 
-from typing import Literal
+from typing import Annotated, Literal
 
-from pydantic import Field, model_validator
+from pydantic import AfterValidator, Field, model_validator
 
 from napari_dinocell.core.pretrain.strategies import STRATEGIES
 from napari_dinocell.core.training.config import Section
 
-Pair = tuple[float, float]
+Positive = Annotated[float, Field(gt=0)]
+Share = Annotated[float, Field(ge=0, le=1)]
+Area = Annotated[float, Field(gt=0, le=1)]
+
+
+def _ascending(pair: tuple[float, float]) -> tuple[float, float]:
+    if pair[0] > pair[1]:
+        raise ValueError("the first of the two must not be above the second")
+    return pair
+
+
+_InOrder = AfterValidator(_ascending)
+Range = Annotated[tuple[float, float], _InOrder]
+PositiveRange = Annotated[tuple[Positive, Positive], _InOrder]
+ShareRange = Annotated[tuple[Share, Share], _InOrder]
+AreaRange = Annotated[tuple[Area, Area], _InOrder]
 
 
 class DataSettings(Section):
@@ -36,7 +51,9 @@ class DataSettings(Section):
     tiles_per_field: int = Field(8, ge=1, description="tiles of one fetch; divides the batch")
     spread: int = Field(8, ge=1, description="steps between two tiles of one field")
     window: int = Field(32, ge=1, description="shards that are shuffled into each other")
-    endpoint: str | None = Field(None, description="URL of an S3 server other than Amazon's")
+    endpoint: str | None = Field(
+        None, pattern=r"^https?://\S+$", description="URL of an S3 server other than Amazon's"
+    )
     region: str = "us-east-1"
     signed: bool = Field(False, description="sign requests with your credentials")
     etag_md5: bool = Field(True, description="an ETag of 32 digits is the MD5 of the bytes")
@@ -99,9 +116,9 @@ class ViewSettings(Section):
     global_size: int = Field(224, ge=16, multiple_of=8)
     local_size: int = Field(96, ge=16, multiple_of=8)
     n_local: int = Field(8, ge=0)
-    global_area: Pair = (0.32, 1.0)
-    local_area: Pair = (0.05, 0.32)
-    aspect: Pair = (3 / 4, 4 / 3)
+    global_area: AreaRange = (0.32, 1.0)
+    local_area: AreaRange = (0.05, 0.32)
+    aspect: PositiveRange = (3 / 4, 4 / 3)
     least_std: float = Field(0.02, ge=0)
     n_redraws: int = Field(4, ge=0)
 
@@ -119,14 +136,14 @@ class PhotometrySettings(Section):
     log_gamma: float = Field(0.4, ge=0)
     illumination_share: float = Field(0.2, ge=0, le=1)
     illumination: float = Field(0.2, ge=0, lt=1)
-    blur_sigma: Pair = (0.1, 1.5)
-    blur_shares: tuple[float, float, float] = (0.5, 0.1, 0.5)
+    blur_sigma: PositiveRange = (0.1, 1.5)
+    blur_shares: tuple[Share, Share, Share] = (0.5, 0.1, 0.5)
     noise_share: float = Field(0.5, ge=0, le=1)
-    photons: Pair = (50.0, 5000.0)
-    read_noise: Pair = (0.0, 0.02)
+    photons: PositiveRange = (50.0, 5000.0)
+    read_noise: ShareRange = (0.0, 0.02)
     gain_share: float = Field(0.8, ge=0, le=1)
-    gain: Pair = (0.6, 1.6)
-    offset: Pair = (-0.05, 0.10)
+    gain: PositiveRange = (0.6, 1.6)
+    offset: Range = (-0.05, 0.10)
     inversion_share: float = Field(0.0, ge=0, le=1)
 
 
@@ -141,7 +158,7 @@ class LossSettings(Section):
     cross: float = Field(0.0, ge=0, description="weight of cross-channel patch targets")
     student_temperature: float = Field(0.1, gt=0)
     mask_share: float = Field(0.5, ge=0, le=1, description="of the global crops")
-    mask_ratio: Pair = Field((0.1, 0.5), description="of the patches of a masked crop")
+    mask_ratio: ShareRange = Field((0.1, 0.5), description="of the patches of a masked crop")
     min_block: int = Field(16, ge=1, description="least patches of a masked block")
 
 
@@ -164,7 +181,7 @@ class OptimizerSettings(Section):
     warmup_epochs: float = Field(5, ge=0)
     weight_decay: float = Field(0.04, ge=0)
     final_weight_decay: float = Field(0.04, ge=0)
-    betas: Pair = (0.9, 0.999)
+    betas: tuple[Share, Share] = (0.9, 0.999)
     eps: float = Field(1e-8, gt=0)
     clip: float = Field(3.0, gt=0, description="largest gradient norm of backbone and each head")
     layer_decay: float = Field(0.9, gt=0, le=1)
