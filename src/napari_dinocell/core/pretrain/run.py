@@ -13,6 +13,7 @@ from torch.nn.parallel import DistributedDataParallel
 from napari_dinocell.core.model.store import SkipInitialization
 from napari_dinocell.core.model.vit import VisionTransformer
 from napari_dinocell.core.pretrain.batches import Stream, ViewDrawing
+from napari_dinocell.core.pretrain.changes import changed_settings
 from napari_dinocell.core.pretrain.config import DataSettings, SSLConfig
 from napari_dinocell.core.pretrain.network import SelfSupervisedNetwork
 from napari_dinocell.core.pretrain.optimizer import parameter_groups
@@ -122,6 +123,8 @@ class Run:
         self.gate = Gate(self.config, state["recent"])
         self.step = int(state["step"])
         _log.info("Going on from step %d.", self.step)
+        if changed := changed_settings(state["config"], self.config):
+            _log.warning("From here on other settings hold than before: %s.", ", ".join(changed))
 
     def model(self) -> nn.Module:
         """The student for the present stage; make it anew when the stage changes."""
