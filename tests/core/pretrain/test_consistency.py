@@ -237,3 +237,26 @@ def test_a_field_that_cannot_be_read_is_left_out_and_no_other_shown_twice(fields
     shown = [tile.field for tile in gallery(fields, fields / "plate1" / "field5.tif")]
     assert shown == [tile.field for tile in whole if not tile.field.endswith("field5")]
     assert len(shown) == 28
+
+
+def test_a_single_group_decides_nothing_and_has_no_interval(backbone, fields, tmp_path, capsys):
+    report = printed(backbone, fields / "plate1", tmp_path, capsys, "--axes", "CYX")
+    assert report["n_groups"] == 1
+    assert report["margin"]["low"] is None
+    if not report["verdict"].startswith("Collapsed"):
+        assert "single group" in report["verdict"]
+
+
+def test_a_channel_that_no_field_has_is_named_with_those_that_there_are(
+    backbone, fields, tmp_path, capsys
+):
+    save_backbone(tmp_path / "b.safetensors", backbone)
+    words = [str(tmp_path / "b.safetensors"), str(fields), "--axes", "CYX", "--channel", "DAN"]
+    assert main(words) == 2
+    assert "channel DAN; there are 1, 2, 3" in capsys.readouterr().err
+
+
+def test_fields_that_show_nothing_are_one_sentence(fields):
+    listed, _ = open_fields(DataSettings(sources=(str(fields),), axes="CYX", held_out=0))
+    with pytest.raises(ValueError, match="None of 8 fields shows anything"):
+        read_gallery(listed, source_settings(DataSettings(sources=("x",))), least_std=9)

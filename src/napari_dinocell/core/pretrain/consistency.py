@@ -93,6 +93,10 @@ class Consistency:
                 f"Inconsistent: another tile in the same channel is as near as the same tile in "
                 f"another channel; {shown}."
             )
+        if self.n_groups == 1:
+            return (
+                f"Undecided: a single group has no interval; give fields of more plates; {shown}."
+            )
         if not (self.margin.low > 0 and self.retrieval.low > self.chance.value):
             return f"Undecided: intervals over {self.n_groups} groups include no effect; {shown}."
         is_strong = self.order.low >= ORDER_AIM and self.same.value >= COSINE_AIM
@@ -207,7 +211,12 @@ def consistency_command(
     chosen = training if held_out is None or split == "all" else held_out
     left_out: tuple[str, ...] = ()
     if channel:
-        left_out = tuple({n for r in chosen for n in r.channels} - set(channel))
+        names = {name for record in chosen for name in record.channels}
+        if unknown := set(channel) - names:
+            raise ValueError(
+                f"No field has a channel {min(unknown)}; there are {', '.join(sorted(names))}."
+            )
+        left_out = tuple(names - set(channel))
     tiles = read_gallery(
         chosen,
         source_settings(settings),
@@ -231,7 +240,9 @@ def consistency_command(
         content = {k: {**asdict(r), "verdict": r.verdict()} for k, r in reports.items()}
         for name, score in scores.items():
             content[name]["channel_op_csb"] = score.per_channel
-        typer.echo(json.dumps(content, indent=1))
+        # JSON has no nan: an interval that does not exist is null.
+        plain = json.loads(json.dumps(content), parse_constant=lambda _: None)
+        typer.echo(json.dumps(plain, indent=1))
         return
     for name, report in reports.items():
         typer.echo(f"{name}: {report.n_tiles} tiles in {report.n_groups} groups")

@@ -82,6 +82,11 @@ def read_gallery(
         Channels that are not looked at.
     least_std : float
         Tiles whose mean channel varies less show nothing.
+
+    Raises
+    ------
+    ValueError
+        If no tile shows anything.
     """
     reader = source.open(fields, seed=0)
     settings = TileSettings(side, pixel_size_um)
@@ -110,6 +115,8 @@ def read_gallery(
             tiles += [found[i] for i in np.unique(keep.astype(int))]
     finally:
         reader.stop()
+    if not tiles:
+        raise ValueError(f"None of {n_rows} fields shows anything in the channels looked at.")
     return tiles
 
 
