@@ -22,7 +22,9 @@ def file_of(tmp_path, **changes):
     return network
 
 
-def test_a_start_from_patch_16_sees_what_it_saw_at_twice_the_size(tmp_path, configured, caplog):
+def test_invariant_20_a_start_from_patch_16_sees_what_it_saw_at_twice_the_size(
+    tmp_path, configured, caplog
+):
     large = file_of(tmp_path, patch=16)
     with caplog.at_level(logging.INFO):
         network = make_network(configured(f"model.weights={tmp_path / 'start.pth'}"))

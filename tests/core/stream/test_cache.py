@@ -56,7 +56,7 @@ def on_disk(folder) -> int:
     return total
 
 
-def test_four_processes_stay_within_the_bound_and_read_what_was_written(tmp_path):
+def test_invariant_27_four_processes_stay_within_the_bound_and_read_what_was_written(tmp_path):
     bound = 40_000
     writers = [start_writer(tmp_path, bound, seed, 500) for seed in range(4)]
     most = 0
@@ -70,7 +70,9 @@ def test_four_processes_stay_within_the_bound_and_read_what_was_written(tmp_path
     assert sum(int(output.split()[1]) for output in outputs) > 100
 
 
-def test_a_killed_process_leaves_no_partial_entry_and_its_space_is_found_again(tmp_path):
+def test_invariant_27_a_killed_process_leaves_no_partial_entry_and_its_space_is_found_again(
+    tmp_path,
+):
     bound = 30_000
     rng = np.random.default_rng(0)
     for seed in range(6):

@@ -237,7 +237,9 @@ def test_stopping_ends_a_wait_at_once(store, proxy):
     assert time.monotonic() - begin < 5
 
 
-def test_a_second_read_comes_from_the_disk_cache_without_a_request(store, proxy, tmp_path):
+def test_invariant_27_a_second_read_comes_from_the_disk_cache_without_a_request(
+    store, proxy, tmp_path
+):
     cache = DiskCache(tmp_path, 10**6)
     fetcher = Fetcher(store, cache=cache, policy=FAST)
     for _ in range(3):

@@ -25,7 +25,7 @@ def orders(draw) -> Order:
 
 @given(orders())
 @settings(max_examples=60, deadline=None)
-def test_an_epoch_shows_every_tile_of_a_field_once_and_no_field_twice_in_a_step(order):
+def test_invariant_24_an_epoch_shows_every_tile_of_a_field_once_and_no_field_twice_in_a_step(order):
     seen: Counter[tuple[int, int]] = Counter()
     for step in range(order.steps_per_epoch):
         draws = order.step(step)
@@ -44,7 +44,7 @@ def test_an_epoch_shows_every_tile_of_a_field_once_and_no_field_twice_in_a_step(
 
 @given(orders(), st.integers(0, 200))
 @settings(max_examples=60, deadline=None)
-def test_a_step_is_the_same_whether_computed_first_or_after_others(order, step):
+def test_invariant_24_a_step_is_the_same_whether_computed_first_or_after_others(order, step):
     fresh = Order(order._sizes, **{k: v for k, v in order.settings.items() if k != "n_fields"})
     for other in (step + 31, 0, step + 1):
         order.step(other)

@@ -43,6 +43,15 @@ def test_a_phenix_folder_gives_plate_well_site_and_named_channels(tmp_path):
     assert [Path(a).name[13:16] for a in field.addresses] == ["ch5", "ch1", "ch8"]
 
 
+def test_plates_with_equal_file_names_do_not_mix(tmp_path):
+    # A key without the plate once joined all plates of a batch into one field.
+    names = [f"plate{p}/Images/r01c01f01p01-ch{c}sk1fk1fl1.tiff" for p in (1, 2) for c in (1, 2)]
+    fields = record_of(tmp_path, *names, pattern="phenix")
+    assert [field.plate for field in fields] == ["plate1", "plate2"]
+    for field in fields:
+        assert [Path(a).parts[-3] for a in field.addresses] == [field.plate] * 2
+
+
 def test_each_depth_and_time_is_a_field_of_its_own(tmp_path):
     names = [
         f"P_A01_T{t:04}F001L01A01Z{z:02}C0{c}.tif" for t in (1, 2) for z in (1, 2) for c in (1, 2)

@@ -51,7 +51,7 @@ def assert_same(one: list[Sample], other: list[Sample]) -> None:
         np.testing.assert_array_equal(a.tile, b.tile)
 
 
-def test_processes_give_the_samples_states_and_counts_of_threads(manifest):
+def test_invariant_24_processes_give_the_samples_states_and_counts_of_threads(manifest):
     """Also with a broken field, and one goes on where the other was stopped."""
     Path(manifest[3].addresses[0]).write_bytes(b"")
     with opened(manifest, 0) as stream:

@@ -113,13 +113,15 @@ def test_ranks_together_get_the_samples_of_one_process(manifest, opened, n_ranks
         Threads(n_fields=12, n_finishing=5, look_ahead_bytes=1 << 30),
     ],
 )
-def test_threads_and_look_ahead_change_no_sample(manifest, opened, threads):
+def test_invariant_24_threads_and_look_ahead_change_no_sample(manifest, opened, threads):
     assert_same(take(opened(manifest, threads=threads), 25), take(opened(manifest), 25))
 
 
 @pytest.mark.parametrize("stop", [7, 23])
 @pytest.mark.parametrize("n_ranks", [1, 2])
-def test_a_run_that_goes_on_sees_what_it_would_have_seen(manifest, opened, stop, n_ranks):
+def test_invariant_24_a_run_that_goes_on_sees_what_it_would_have_seen(
+    manifest, opened, stop, n_ranks
+):
     whole = take(opened(manifest), 40)
     streams = [opened(manifest, rank, n_ranks) for rank in range(n_ranks)]
     for stream in streams:
@@ -157,7 +159,9 @@ def test_a_checkpoint_of_another_order_or_of_other_fields_is_refused(manifest, o
         begun.load_state_dict(state)
 
 
-def test_broken_fields_change_no_other_sample_and_stay_replaced_after_a_restart(manifest, opened):
+def test_invariant_26_broken_fields_change_no_other_sample_and_stay_replaced_after_a_restart(
+    manifest, opened
+):
     whole = take(opened(manifest), 30)
     broken = [manifest[row].id for row in (3, 17)]
     for row in (3, 17):

@@ -110,7 +110,7 @@ def rest(stream: FieldStream) -> list[Sample]:
     return [sample for samples in itertools.islice(stream, STEPS - 7) for sample in samples]
 
 
-def test_objects_that_stay_broken_are_replaced_and_all_other_samples_stay(
+def test_invariant_26_objects_that_stay_broken_are_replaced_and_all_other_samples_stay(
     manifest, clean, proxy, tmp_path
 ):
     broken = [manifest[row] for row in (2, 11, 19)]

@@ -47,7 +47,7 @@ def read_in_turn(fields: Substitutes, rows: Iterable[int]) -> None:
         fields.read(row)
 
 
-def test_a_broken_field_is_replaced_by_a_function_of_seed_and_id(manifest, opened):
+def test_invariant_26_a_broken_field_is_replaced_by_a_function_of_seed_and_id(manifest, opened):
     broken = break_field(manifest, 3)
     expected = manifest[replacement(7, broken, 1, N)]
     fields = opened(manifest)
@@ -80,7 +80,9 @@ def test_replacements_are_drawn_evenly():
     assert replacement(0, "field 1", 1, 10**9) != replacement(0, "field 1", 2, 10**9)
 
 
-def test_a_broken_field_is_written_down_once_and_not_asked_for_again(manifest, opened, tmp_path):
+def test_invariant_26_a_broken_field_is_written_down_once_and_not_asked_for_again(
+    manifest, opened, tmp_path
+):
     broken = break_field(manifest, 3)
     quarantine = tmp_path / "run" / "broken.jsonl"
     for _ in range(2):
