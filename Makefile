@@ -35,6 +35,9 @@ test: $(VENV)/installed-dev
 
 # The plugin with the oldest napari that it supports, and all else as in `make test`.
 test-oldest: $(OLDEST)/installed
+	@[ "$$(uname)" != Linux ] || [ -n "$$DISPLAY$$WAYLAND_DISPLAY" ] || { \
+		echo "The viewer tests need a display; without one run: xvfb-run -a make test-oldest" >&2; \
+		exit 2; }
 	OMP_NUM_THREADS=1 $(OLDEST)/bin/python $(PYTEST) -p no:cacheprovider \
 		$(foreach flow,matrix inputs channels planes segment editing,tests/widgets/test_viewer_$(flow).py)
 
