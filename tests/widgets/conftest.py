@@ -107,6 +107,31 @@ def segmented(make_panel, wait):
     return run
 
 
+@pytest.fixture
+def annotated(segmented, wait):
+    """A segmented image, some of its cells accepted, one deleted, and the panel to adapt with."""
+
+    def make(n_accepted=8, image=None):
+        from synthetic import CENTERS, discs  # noqa: PLC0415
+
+        from napari_dinocell.core.adapt import Limits  # noqa: PLC0415
+
+        viewer, panel = segmented(discs() if image is None else image)
+        corrector = panel.results.tools.corrector
+        for center in CENTERS[:n_accepted]:
+            corrector.accept([center])
+        corrector.reject([CENTERS[-1]])
+        panel.results.further.adapt.click()
+        adapting = panel.results.further.adapting
+        adapting.limits = Limits(feature_seconds=4, training_seconds=2, n_views=1)
+        wait(lambda: adapting.base.count())
+        adapting.choose_base("small")
+        wait(lambda: adapting.counts.cells == n_accepted)
+        return viewer, panel, adapting
+
+    return make
+
+
 @pytest.fixture(autouse=True)
 def _quiet_time():
     """Let deleted windows go before the next test begins."""

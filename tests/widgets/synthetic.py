@@ -2,6 +2,9 @@
 
 import numpy as np
 
+CENTERS = [(20.0 + 40 * i, 20.0 + 40 * j) for i in range(4) for j in range(5)]
+"""Of the cells of `discs()`."""
+
 
 def discs(shape=(160, 200), pitch=40, radius=13, low=100, high=2000):
     """A plane of round cells on a grid: bright in the middle, dark at the rim."""

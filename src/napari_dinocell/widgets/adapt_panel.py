@@ -169,6 +169,7 @@ class AdaptPanel(QWidget):
             self._counting.cancel()
         self._counting = Job(work, self)
         self._counting.succeeded.connect(self._counted)
+        self._counting.failed.connect(self.runner.say_wrong)
         self._counting.start()
 
     def _counted(self, counts: Counts) -> None:
@@ -236,6 +237,7 @@ class AdaptPanel(QWidget):
         else:
             self._poll.stop()
             self._live = None
+            self._changed()  # who waits for a training goes on correcting
 
     def _show_progress(self) -> None:
         now = None if self._live is None else self._live.progress

@@ -223,14 +223,22 @@ def _regions_of(viewer: Any, correction: Any) -> list[Any]:
 
 
 def _positions(one: AnnotatedLayer) -> Iterator[tuple[Any, ...]]:
-    """Key of each plane in the arrays."""
+    """Key of each plane in the arrays on which anything is said."""
     axes = output_axes(one.origin.part.axes)
     outer = [n if a not in "YX" else 1 for n, a in zip(one.corrected.shape, axes, strict=True)]
     for position in np.ndindex(*outer):
-        yield tuple(
+        at = tuple(
             slice(None) if letter in "YX" else index
             for letter, index in zip(axes, position, strict=True)
         )
+        if one.corrected[at].any() or any(_is_on(points, at) for points, _ in one.regions):
+            yield at
+
+
+def _is_on(points: Points, at: tuple[Any, ...]) -> bool:
+    """Whether a shape was drawn on a plane."""
+    outer = [i for i, index in enumerate(at) if not isinstance(index, slice)]
+    return all(round(float(points[0, i])) == at[i] for i in outer)
 
 
 def _plane(one: AnnotatedLayer, at: tuple[Any, ...]) -> tuple[npt.NDArray[np.int32], Mask, Mask]:
@@ -251,9 +259,8 @@ def _region_mask(
 ) -> Mask:
     mask = np.zeros(shape, bool)
     plane = [i for i, index in enumerate(at) if isinstance(index, slice)]
-    outer = [i for i in range(len(at)) if i not in plane]
     for points, kind in regions:
-        if any(round(float(points[0, i])) != at[i] for i in outer):
+        if not _is_on(points, at):
             continue
         corners = points[:, plane]
         if kind == "ellipse":

@@ -9,7 +9,7 @@ from qtpy.QtWidgets import QFileDialog, QGridLayout, QPushButton, QWidget
 
 from napari_dinocell.widgets.adapt_work import Outcome
 from napari_dinocell.widgets.annotations import gather
-from napari_dinocell.widgets.project_files import add_layers, read_project, write_project
+from napari_dinocell.widgets.project_files import Read, add_layers, read_project, write_project
 from napari_dinocell.widgets.runner import Runner
 
 __all__ = ["ProjectBox"]
@@ -28,6 +28,7 @@ class ProjectBox(QWidget):
     def __init__(self, viewer: Any, kept: list[Outcome], parent: QWidget | None = None) -> None:
         super().__init__(parent)
         self._viewer, self._kept = viewer, kept
+        self._known: dict[Path, frozenset[str]] = {}  # planes opened or written here, by folder
         self.save_button = QPushButton("Save project …")
         self.save_button.setToolTip("Images, annotation and adapted models as one folder.")
         self.save_button.clicked.connect(self._ask_save)
@@ -44,21 +45,30 @@ class ProjectBox(QWidget):
     def save(self, folder: Path) -> None:
         """Begin to write what is annotated, and the models that came of it."""
         annotated, kept = gather(self._viewer), list(self._kept)
-        self.runner.start(lambda ticket: write_project(ticket, folder, annotated, kept))
+        known = self._known.get(folder.resolve(), frozenset())
+        self.runner.start(lambda ticket: write_project(ticket, folder, annotated, kept, known))
 
     def open(self, folder: Path) -> None:
         """Begin to read a project, and add its images and annotation."""
         self.runner.start(lambda ticket: read_project(ticket, folder))
 
     def _take(self, outcome: Any) -> str:
-        if isinstance(outcome, str):
-            return outcome
-        opened, models = outcome
-        for one in opened:
+        if not isinstance(outcome, Read):
+            self._remember(outcome.folder, outcome.names)
+            return str(outcome.sentence)
+        planes = outcome.planes
+        for one in planes:
             add_layers(self._viewer, one)
-        new = f" New models: {', '.join(models)}." if models else ""
-        images = "1 image" if len(opened) == 1 else f"{len(opened)} images"
-        return f"Opened {images}: segment each to go on with its corrections.{new}"
+        self._remember(outcome.folder, frozenset(one.name for one in planes))
+        images = "1 image" if len(planes) == 1 else f"{len(planes)} images"
+        lines = [f"Opened {images}: segment each to go on with its corrections."]
+        if outcome.models:
+            lines.append(f"New models: {', '.join(outcome.models)}.")
+        return "\n".join([*lines, *(f"⚠ {problem}" for problem in outcome.problems)])
+
+    def _remember(self, folder: Path, names: frozenset[str]) -> None:
+        key = folder.resolve()
+        self._known[key] = self._known.get(key, frozenset()) | names
 
     def _ask_save(self, *_: Any) -> None:
         chosen = QFileDialog.getExistingDirectory(self, "Folder of the project")

@@ -4,9 +4,10 @@ from __future__ import annotations
 
 import re
 import shutil
-from collections.abc import Iterator
+from collections.abc import Set
 from dataclasses import dataclass
 from importlib import import_module
+from itertools import chain, count
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -24,10 +25,13 @@ from napari_dinocell.widgets.origin import Origin
 from napari_dinocell.widgets.placement import Placement
 
 if TYPE_CHECKING:
+    from napari_dinocell.core.adapt import Example
+    from napari_dinocell.core.images import Image as CoreImage
     from napari_dinocell.core.intensity import IntensityRange
+    from napari_dinocell.core.project import Entry, Project
     from napari_dinocell.widgets.adapt_work import Outcome
 
-__all__ = ["Opened", "add_layers", "read_project", "write_project"]
+__all__ = ["Opened", "Read", "Written", "add_layers", "read_project", "write_project"]
 
 Rectangle = tuple[int, int, int, int]
 
@@ -58,22 +62,71 @@ class Opened:
     intensity: IntensityRange | None
 
 
+@dataclass(frozen=True)
+class Written:
+    """What was written.
+
+    Attributes
+    ----------
+    folder : Path
+    names : frozenset of str
+        Of the planes.
+    sentence : str
+    """
+
+    folder: Path
+    names: frozenset[str]
+    sentence: str
+
+
+@dataclass(frozen=True, eq=False)
+class Read:
+    """What was read.
+
+    Attributes
+    ----------
+    folder : Path
+    planes : list of Opened
+    models : list of str
+        Names of models that are new here.
+    problems : list of str
+        A sentence for each model that could not be taken.
+    """
+
+    folder: Path
+    planes: list[Opened]
+    models: list[str]
+    problems: list[str]
+
+
 def write_project(
-    ticket: Ticket, folder: Path, annotated: list[AnnotatedLayer], kept: list[Outcome]
+    ticket: Ticket,
+    folder: Path,
+    annotated: list[AnnotatedLayer],
+    kept: list[Outcome],
+    known: frozenset[str],
 ) -> Steps:
-    """Steps that write all annotated planes and adapted models; give a line about it."""
+    """Steps that write all annotated planes and adapted models; give a `Written`.
+
+    Parameters
+    ----------
+    known : frozenset of str
+        Planes of that project that were opened or written here: they may be replaced by the same
+        image. Others stay, and a plane of the same name gets a number.
+    """
     yield f"Writing {folder.name} …"
     core = import_module("napari_dinocell.core.project")
     given = examples(annotated)
     if not given:
         raise ValueError("Nothing is annotated yet: accept, delete or correct some cells first.")
     project = core.Project.create(folder)
-    names: set[str] = set()
+    names: dict[str, str] = {}
     for done, one in enumerate(given):
         if ticket.cancel():
             raise import_module("napari_dinocell.core.errors").Cancelled("Cancelled.")
-        name = _file_name(one.name, names)
-        names.add(name)
+        name, older = _place_for(one, project, known - names.keys())
+        names[name] = one.name
+        is_elsewhere = older is not None and older.image != f"images/{name}.tif"
         project.add(
             name,
             one.image,
@@ -82,18 +135,22 @@ def write_project(
             one.complete_regions
             if one.complete_regions is not None and one.complete_regions.any()
             else None,
+            reference=project.image_path(older) if is_elsewhere else None,
             scale=one.scale,
+            diameter=None if older is None else older.diameter,
             intensity=one.intensity,
         )
         ticket.progress(done + 1, len(given))
     for outcome in kept:
         _add_model(project, outcome)
     planes = "1 plane" if len(given) == 1 else f"{len(given)} planes"
-    return f"Wrote {planes} to {folder.name}."
+    others = [f"“{old}” is called “{name}”" for name, old in names.items() if name != _stem(old)]
+    why = f" Their names were taken: {', '.join(others)}." if others else ""
+    return Written(folder, frozenset(names), f"Wrote {planes} to {folder.name}.{why}")
 
 
 def read_project(ticket: Ticket, folder: Path) -> Steps:
-    """Steps that read a project; give its planes, and names of models that are new here."""
+    """Steps that read a project and import its models; give a `Read`."""
     yield f"Reading {folder.name} …"
     project = import_module("napari_dinocell.core.project").Project(folder)
     opened = []
@@ -114,7 +171,7 @@ def read_project(ticket: Ticket, folder: Path) -> Steps:
             )
         )
         ticket.progress(done + 1, len(project.entries))
-    return opened, list(_import_models(project))
+    return Read(folder, opened, *_import_models(project))
 
 
 def add_layers(viewer: Any, one: Opened) -> None:
@@ -154,13 +211,35 @@ def _corrected(
     return corrected.astype(np.uint16 if is_small else np.int32)
 
 
-def _file_name(name: str, taken: set[str]) -> str:
-    """Stem for the files of a plane: what no file system refuses, and not taken yet."""
-    stem = re.sub(r"[^\w -]", "_", name).strip() or "image"
-    unique, number = stem, 2
-    while unique in taken:
-        unique, number = f"{stem} {number}", number + 1
-    return unique
+def _stem(name: str) -> str:
+    """Stem for the files of a plane: what no file system refuses."""
+    return re.sub(r"[^\w .-]", "_", name).strip(" .").removesuffix(".ome") or "image"
+
+
+def _place_for(one: Example, project: Project, known: Set[str]) -> tuple[str, Entry | None]:
+    """Name of a plane in a project, and what it replaces there: the same image, if it is known."""
+    by_stem = import_module("napari_dinocell.core.project_file").by_stem
+    kinds = import_module("napari_dinocell.core.marks").KINDS
+    entries = {entry.name: entry for entry in project.entries}
+    stems = (by_stem(project.folder / kind) for kind in ("images", *kinds))
+    taken = {stem.casefold() for stem in chain(entries, *stems)}
+    stem, image = _stem(one.name), one.image
+    assert not isinstance(image, np.ndarray)  # an example makes an image of what it is given
+    for name in chain([stem], (f"{stem} {number}" for number in count(2))):
+        if name.casefold() not in taken:
+            return name, None
+        if name in known and name in entries and _shows(project, entries[name], image):
+            return name, entries[name]
+    raise AssertionError("numbers do not end")
+
+
+def _shows(project: Project, entry: Entry, image: CoreImage) -> bool:
+    """Whether the image of an entry is there, and has these pixels."""
+    path = project.image_path(entry)
+    if not path.is_file():
+        return False
+    stored = import_module("napari_dinocell.core.images").read_image(path, entry.axes)
+    return stored.shape == image.shape and np.array_equal(stored.array[...], image.array[...])
 
 
 def _add_model(project: Any, outcome: Outcome) -> None:
@@ -185,17 +264,19 @@ def _add_model(project: Any, outcome: Outcome) -> None:
     )
 
 
-def _import_models(project: Any) -> Iterator[str]:
-    """Copy the project's models that the user does not have; give their names."""
-    own = import_module("napari_dinocell.core.model.own")
-    load_model = import_module("napari_dinocell.core.model.files").load_model
+def _import_models(project: Project) -> tuple[list[str], list[str]]:
+    """Import the project's models that the user does not have; give their names, and problems.
+
+    A model that lacks its encoder must not keep the annotation from being opened.
+    """
+    manage = import_module("napari_dinocell.core.model.manage")
+    names, problems = [], []
     for model in project.models:
-        source = project.folder / model.file
-        if not source.is_file() or own.own_model_path(source.stem).is_file():
+        try:
+            name = manage.import_unless_there(project.folder / model.file)
+        except (ValueError, OSError) as error:
+            problems.append(str(error))
             continue
-        load_model(source)  # refuses what is damaged, or lacks its encoder
-        target = own.own_model_path(source.stem)
-        target.parent.mkdir(parents=True, exist_ok=True)
-        with whole_file(target) as temporary:
-            shutil.copyfile(source, temporary)
-        yield source.stem
+        if name is not None:
+            names.append(name)
+    return names, problems

@@ -13,6 +13,7 @@ from napari_dinocell.core.model.library import library_folder
 from napari_dinocell.core.model.manage import (
     delete_model,
     import_model,
+    import_unless_there,
     rename_model,
     write_model,
 )
@@ -53,6 +54,25 @@ def test_an_imported_model_is_the_same_model_under_its_name(decoder_file):
     np.testing.assert_array_equal(map_of("hers"), before)
     delete_model("hers")
     assert own_models() == ()
+
+
+def test_the_same_model_comes_once_and_another_one_of_its_name_gets_a_number(
+    decoder_file, tmp_path
+):
+    assert import_unless_there(decoder_file) == "mine"
+    assert import_unless_there(decoder_file) is None
+    rename_model("mine", "hers")
+    assert import_unless_there(decoder_file) is None, "whatever it is called"
+    write_model("hers", tmp_path / "mine whole.safetensors")
+    assert import_unless_there(tmp_path / "mine whole.safetensors") is None
+    network, card = load_model(decoder_file)
+    with torch.no_grad():
+        next(network.decoder.parameters()).mul_(1.01)
+    save_model(tmp_path / "other" / "hers.safetensors", network, card)
+    expected = map_of(tmp_path / "other" / "hers.safetensors")
+    assert import_unless_there(tmp_path / "other" / "hers.safetensors") == "hers 2"
+    np.testing.assert_array_equal(map_of("hers 2"), expected)
+    assert own_models() == ("hers", "hers 2")
 
 
 def test_an_exported_file_holds_the_encoder(decoder_file, tmp_path):

@@ -9,9 +9,17 @@ from napari_dinocell.core.errors import ModelFileError
 from napari_dinocell.core.model.card import ModelCard
 from napari_dinocell.core.model.files import bundled_models, load_model, read_card, save_model
 from napari_dinocell.core.model.library import keep_encoder
-from napari_dinocell.core.model.own import own_model_path, own_models
+from napari_dinocell.core.model.own import own_model_path, own_models, unused_name
+from napari_dinocell.core.model.store import read_safetensors, tensors_sha256
 
-__all__ = ["delete_model", "import_model", "installed", "rename_model", "write_model"]
+__all__ = [
+    "delete_model",
+    "import_model",
+    "import_unless_there",
+    "installed",
+    "rename_model",
+    "write_model",
+]
 
 _log = logging.getLogger(__name__)
 
@@ -68,6 +76,32 @@ def import_model(path: str | Path, name: str | None = None) -> ModelCard:
     return save_model(target, network, card)
 
 
+def import_unless_there(path: str | Path) -> str | None:
+    """Copy a model file into the user's own models, unless one of them is the same.
+
+    Another one of the same name stays; the copy then gets a number.
+
+    Returns
+    -------
+    str or None
+        Name of the copy; None if there was no need for one.
+
+    Raises
+    ------
+    FileNotFoundError, ModelFileError, OSError
+        As `import_model`.
+    """
+    path = Path(path)
+    wanted = _fingerprint(path)
+    for name in own_models():
+        try:
+            if _fingerprint(own_model_path(name)) == wanted:
+                return None
+        except (ModelFileError, OSError):
+            continue  # damaged, and another one at that
+    return import_model(path, unused_name(path.stem, bundled_models())).name
+
+
 def rename_model(name: str, new: str) -> ModelCard:
     """Give one of the user's own models another name.
 
@@ -117,6 +151,14 @@ def write_model(name_or_path: str | Path, output: str | Path) -> ModelCard:
     network, card = load_model(name_or_path)
     output.parent.mkdir(parents=True, exist_ok=True)
     return save_model(output, network, card, full=True)
+
+
+def _fingerprint(path: Path) -> tuple[str, float, float]:
+    """What tells models of one encoder apart, in a full file and in one without it alike."""
+    tensors = read_safetensors(path)[0]
+    decoder = {key: value for key, value in tensors.items() if key.startswith("decoder.")}
+    card = read_card(path)
+    return tensors_sha256(decoder), card.peak, card.fill
 
 
 def _own(name: str) -> Path:
