@@ -202,15 +202,28 @@ def test_labels_of_another_size_or_kind_and_too_few_cells_are_refused(files, cap
     tifffile.imwrite(files / "float.tif", partial.astype(np.float32))
     two = np.where(partial <= np.unique(partial)[2], partial, 0)
     tifffile.imwrite(files / "two.tif", two)
+    tifffile.imwrite(files / "one.tif", np.where(two == two.max(), two, 0))
+    tifffile.imwrite(files / "stack.tif", np.stack([partial, partial]), metadata={"axes": "TYX"})
     for labels, sentence in (
         ("cut.tif", "have the shape (50, 128), the image has (128, 128)"),
         ("float.tif", "float32"),
         ("two.tif", "2 cells are labeled; with fewer than 3"),
+        ("one.tif", "1 cell is labeled; with fewer than 3"),
+        ("stack.tif", "stack.tif does not have the axes YX of its image"),
         ("absent.tif", "absent.tif"),
     ):
         assert main(arguments(files, labels=labels)) == 2
         assert sentence in capsys.readouterr().err
     assert not (files / "out").exists()
+
+
+def test_labels_are_asked_for_and_a_misspelt_project_is_named(files, capsys):
+    for given, sentence in (
+        (files / "cells.tif", "Labels are missing; give --labels once per image, or one project."),
+        (files / "porject", "porject does not exist"),
+    ):
+        assert main([str(given), "--output", str(files / "out" / "mine.safetensors")]) == 2
+        assert sentence in capsys.readouterr().err
 
 
 def test_an_output_that_is_an_input_or_is_there_is_refused(files, capsys):

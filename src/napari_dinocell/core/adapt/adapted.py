@@ -110,7 +110,7 @@ def adapted_card(network: DINOCell, base: ModelCard, report: Report) -> ModelCar
             "backbone": backbone.model_dump(),
             "peak": report.after.peak,
             "fill": report.after.fill,
-            "data": (*base.data, "own annotations"),
+            "data": tuple(dict.fromkeys((*base.data, "own annotations"))),
             "command": "",
             "seed": None,
             "scores": {},

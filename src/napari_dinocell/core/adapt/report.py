@@ -93,8 +93,9 @@ class Report:
     def sentence(self) -> str:
         """What happened, for the user."""
         if self.scores is None:
+            cells = f"{self.n_cells} cell{'s' * (self.n_cells != 1)}"
             return (
-                f"Whether the model is better can't be verified with {self.n_cells} cells in use; "
+                f"Whether the model is better can't be verified with {cells} in use; "
                 f"annotate at least {LEAST_CELLS}, or look at the result and decide."
             )
         base, tuned, adapted = (

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import logging
-import time
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -11,26 +10,24 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 from pydantic import ValidationError
-from rich.console import Console
-from rich.progress import BarColumn, TextColumn
-from rich.progress import Progress as Bar
 
-from napari_dinocell.core.adapt.adaptation import Limits, Progress, adapt
+from napari_dinocell.core.adapt.adaptation import Limits, adapt
 from napari_dinocell.core.adapt.adapted import Adapted
 from napari_dinocell.core.adapt.examples import Example, examples_of
 from napari_dinocell.core.adapt.fit import Recipe
 from napari_dinocell.core.adapt.folds import LEAST_CELLS
 from napari_dinocell.core.adapt.report import Report
+from napari_dinocell.core.adapt.terminal import Terminal
 from napari_dinocell.core.device import resolve_device
+from napari_dinocell.core.errors import ImageFileError
 from napari_dinocell.core.exports import write_json
 from napari_dinocell.core.images import read_image
 from napari_dinocell.core.model.files import default_model
 from napari_dinocell.core.project import ModelEntry, Project, is_project
+from napari_dinocell.core.storage import open_file
 from napari_dinocell.core.training.loop import stop_requests
 
 _log = logging.getLogger("napari_dinocell.adapt")
-_LINE_SECONDS = 3.0
-_PARTS = {"features": "Features", "training": "Training", "tuning": "Thresholds"}
 
 
 @dataclass(frozen=True)
@@ -111,12 +108,13 @@ def run(job: Job, training: Training) -> tuple[Report, bool]:
     examples = read_examples(job, project)
     n_cells = sum(len(np.setdiff1d(example.labels, [0])) for example in examples)
     if n_cells < LEAST_CELLS and not job.unverified:
+        cells = "1 cell is" if n_cells == 1 else f"{n_cells} cells are"
         raise ValueError(
-            f"{n_cells} cells are labeled; with fewer than {LEAST_CELLS} nobody can tell whether "
+            f"{cells} labeled; with fewer than {LEAST_CELLS} nobody can tell whether "
             "the model gets better. Label more, or add --unverified."
         )
     base = job.model or default_model(resolve_device(training.device).type)
-    with stop_requests() as stopped, _Terminal() as terminal:
+    with stop_requests() as stopped, Terminal() as terminal:
         adapted = adapt(
             base,
             examples,
@@ -181,11 +179,14 @@ def open_project(job: Job) -> Project | None:
         if job.axes or job.channel or job.diameter:
             raise ValueError("--axes, --channel and --diameter are for single images.")
         return Project(job.inputs[0])
+    if not job.labels:
+        open_file(job.inputs[0])  # the name of a project may be misspelt
+        raise ValueError("Labels are missing; give --labels once per image, or one project.")
+    n_images = f"{len(job.inputs)} image{'s' * (len(job.inputs) != 1)}"
     for option, given in per_image.items():
-        needed = option == "labels" or bool(given)
-        if needed and len(given) != len(job.inputs):
+        if given and len(given) != len(job.inputs):
             raise ValueError(
-                f"{len(job.inputs)} images and {len(given)} times --{option} were given; give "
+                f"{n_images} and {len(given)} times --{option} were given; give "
                 f"--{option} once per image, in the same order."
             )
     return None
@@ -233,7 +234,14 @@ def project_examples(project: Project) -> list[Example]:
 
 def _labels(path: Path, axes: str) -> npt.NDArray[Any]:
     """Labels or a mask with the axes of their image."""
-    image = read_image(path, axes)
+    try:
+        image = read_image(path, axes)
+    except ImageFileError:
+        raise
+    except ValueError as error:
+        raise ValueError(
+            f"{path} does not have the axes {axes} of its image; give both one shape."
+        ) from error
     array = np.asarray(image.array[...])
     if array.dtype.kind not in "bui":
         raise ValueError(f"{path} holds {array.dtype}; labels and masks are integers.")
@@ -261,40 +269,3 @@ def _check_outputs(output: Path, report: Path, job: Job, project: Project | None
         raise ValueError(f"{output} is the base; give the adapted model another name.")
     if output.exists() and not job.overwrite:
         raise ValueError(f"{output} is there already; give another name, or add --overwrite.")
-
-
-class _Terminal:
-    """A bar on stderr; without a terminal a line now and then."""
-
-    def __init__(self) -> None:
-        out = Console(stderr=True)
-        self._is_live = out.is_terminal
-        self._bar = Bar(
-            TextColumn("{task.description}"),
-            BarColumn(),
-            TextColumn("{task.fields[note]}"),
-            console=out,
-            transient=True,
-            disable=not self._is_live,
-        )
-        self._task = self._bar.add_task("", total=1.0, note="")
-        self._written = float("-inf")
-
-    def __enter__(self) -> _Terminal:
-        self._bar.start()
-        return self
-
-    def __exit__(self, *_: object) -> None:
-        self._bar.stop()
-
-    def show(self, now: Progress) -> None:
-        """Part, time left, and where the loss stands."""
-        note = f"{now.seconds_left:.0f} s left"
-        if now.curve is not None and now.curve.loss:
-            losses = now.curve.held_out or now.curve.loss
-            note += f", loss {losses[0]:.4f} -> {losses[-1]:.4f} at step {now.curve.steps[-1]}"
-        part = _PARTS[now.part]
-        self._bar.update(self._task, description=part, completed=now.done, note=note)
-        if not self._is_live and time.monotonic() - self._written >= _LINE_SECONDS:
-            self._written = time.monotonic()
-            _log.info("%s: %s", part, note)
