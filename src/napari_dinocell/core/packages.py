@@ -6,6 +6,7 @@ after (peak, fill, flooding) stands in the package's documentation.
 
 from __future__ import annotations
 
+import logging
 import shutil
 import tempfile
 import warnings
@@ -74,6 +75,8 @@ def write_bioimageio(name_or_path: str | Path, output: str | Path) -> None:
 
 def _save_onnx(network: DINOCell, card: ModelCard, path: Path) -> None:
     _package("onnxscript")
+    # It warns of each operation of torchvision, which is not asked for.
+    logging.getLogger("torch.onnx._internal.exporter._registration").setLevel(logging.ERROR)
     # Two planes: what is 1 in an example becomes a constant of the graph.
     plane = torch.zeros(2, 3, card.tile, card.tile)
     with warnings.catch_warnings():
