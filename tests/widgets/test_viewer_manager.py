@@ -42,11 +42,11 @@ def test_a_model_comes_gets_a_name_is_exported_and_goes(manager, wait, tmp_path,
     manager.import_file(tmp_path / "mine.safetensors")
     wait(lambda: "mine" in names(manager))
     assert manager.runner.status.text() == "Imported mine."
-    manager.choose("mine")
+    assert manager.name == "mine", "what is new is chosen"
     assert manager.delete_button.isEnabled()
     manager.rename("yours")
     wait(lambda: "yours" in names(manager) and "mine" not in names(manager))
-    manager.choose("yours")
+    assert manager.name == "yours"
     manager.export("file", tmp_path / "out.safetensors")
     wait(lambda: manager.runner.status.text() == "Wrote out.safetensors.")
     assert load_model(tmp_path / "out.safetensors")[1].name == "yours"
@@ -64,6 +64,8 @@ def test_mistakes_are_told_and_change_nothing(manager, wait, tmp_path):
     manager.import_file(tmp_path / "broken.safetensors")
     wait(lambda: manager.runner.status.text().startswith("⚠"))
     assert "broken.safetensors" in manager.runner.status.text()
+    manager.export("file", tmp_path / "broken.safetensors" / "out.safetensors")
+    wait(lambda: manager.runner.status.text().startswith("⚠ The folder"))
     assert names(manager) == ["small", "vits8"]
 
 

@@ -157,3 +157,7 @@ def test_a_folder_that_is_no_project_is_told(annotated, wait, tmp_path):
     adapting.project.open(tmp_path)
     wait(lambda: adapting.project.runner.job is None)
     assert "is no annotation project" in adapting.project.runner.status.text()
+    Project.create(tmp_path)
+    adapting.project.open(tmp_path)
+    wait(lambda: adapting.project.runner.job is None)
+    assert "holds no annotated image yet" in adapting.project.runner.status.text()

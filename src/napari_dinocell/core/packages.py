@@ -29,7 +29,7 @@ from napari_dinocell.core.model.network import DINOCell
 from napari_dinocell.core.overlay import overlay
 from napari_dinocell.core.samples import sample_path
 from napari_dinocell.core.segmenter import Segmenter
-from napari_dinocell.core.writing import whole_file
+from napari_dinocell.core.writing import make_folder, whole_file
 
 __all__ = ["write_bioimageio", "write_onnx"]
 
@@ -238,7 +238,7 @@ def _checked(output: str | Path, ending: str) -> Path:
         raise ValueError(f"{output} must end with {ending}; change its name.")
     if output.exists():
         raise ValueError(f"{output} is there already; give another name.")
-    output.parent.mkdir(parents=True, exist_ok=True)
+    make_folder(output.parent)
     return output
 
 

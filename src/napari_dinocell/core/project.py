@@ -42,7 +42,7 @@ from napari_dinocell.core.project_file import (
     read_content,
 )
 from napari_dinocell.core.record import file_sha256
-from napari_dinocell.core.writing import whole_file
+from napari_dinocell.core.writing import make_folder, whole_file
 
 __all__ = ["Annotated", "Entry", "ModelEntry", "Project", "is_project"]
 
@@ -106,7 +106,7 @@ class Project:
         """
         path = Path(folder) / FILE
         if not is_project(folder):
-            path.parent.mkdir(parents=True, exist_ok=True)
+            make_folder(path.parent)
             write_json(path, Content(images=find_pairs(path.parent)).model_dump())
         return cls(folder)
 
@@ -188,7 +188,7 @@ class Project:
         for kind, array in given.items():
             path = self.folder / kind / f"{name}.tif"
             if array is not None:
-                path.parent.mkdir(parents=True, exist_ok=True)
+                make_folder(path.parent)
                 stored = array if kind == "labels" else np.asarray(array).astype(bool)
                 write_labels(path, stored, output_axes(image.axes), image.pixel_size_um)
             _remove(older[kind], None if array is None else path)
@@ -244,7 +244,7 @@ class Project:
 
 
 def _write_plane(path: Path, image: Image) -> None:
-    path.parent.mkdir(parents=True, exist_ok=True)
+    make_folder(path.parent)
     photometric = "minisblack" if image.axes == "YX" else "rgb"
     with whole_file(path) as temporary:
         tifffile.imwrite(

@@ -16,6 +16,7 @@ from napari_dinocell.widgets.placement import Placement
 from napari_dinocell.widgets.preview import METADATA_KEY
 
 __all__ = [
+    "OUTLINE",
     "adopt",
     "cells_of",
     "corrected_by",
@@ -27,6 +28,7 @@ __all__ = [
 ]
 
 _KEY, _ORIGIN = "corrects", "origin"
+OUTLINE = 2  # px
 _COLOR = (0.25, 1.0, 0.45, 1.0)
 
 

@@ -10,7 +10,13 @@ import numpy.typing as npt
 from qtpy.QtCore import QObject, QTimer, Signal
 
 from napari_dinocell.widgets.brush import Brush
-from napari_dinocell.widgets.corrected import adopt, corrected_layer, is_correction, origin_of
+from napari_dinocell.widgets.corrected import (
+    OUTLINE,
+    adopt,
+    corrected_layer,
+    is_correction,
+    origin_of,
+)
 from napari_dinocell.widgets.origin import Origin
 from napari_dinocell.widgets.placement import Placement
 from napari_dinocell.widgets.planes import plane_view
@@ -23,8 +29,6 @@ __all__ = ["Corrector", "Path"]
 
 Path = list[tuple[float, float]]
 Indices = npt.NDArray[np.intp]
-
-_OUTLINE = 2  # px
 
 
 class Corrector(QObject):
@@ -245,7 +249,7 @@ class Corrector(QObject):
 
     def _outline(self) -> None:
         if self.layer is not None:
-            self.layer.contour = _OUTLINE
+            self.layer.contour = OUTLINE
 
     def _preview_painted(self, event: Any = None) -> None:
         self._painted.start()

@@ -55,6 +55,7 @@ class ManagerPanel(QWidget):
         super().__init__()
         self.cards: dict[str, tuple[str, ModelCard]] = {}
         self._looking: Job | None = None
+        self._new = ""  # to be chosen when it is listed
         self.list = QListWidget()
         self.list.setAccessibleName("Models")
         self.list.setFixedHeight(_LINES * 2 * self.fontMetrics().height())
@@ -117,7 +118,8 @@ class ManagerPanel(QWidget):
 
         def work(ticket: Ticket) -> Steps:
             yield f"Importing {path.name} …"
-            return f"Imported {_manage().import_model(path).name}."
+            new = _manage().import_model(path).name
+            return f"Imported {new}.", new
 
         self.runner.start(work)
 
@@ -128,7 +130,7 @@ class ManagerPanel(QWidget):
         def work(ticket: Ticket) -> Steps:
             yield f"Renaming {name} …"
             _manage().rename_model(name, new)
-            return f"{name} is called {new} now."
+            return f"{name} is called {new} now.", new
 
         self.runner.start(work)
 
@@ -139,7 +141,7 @@ class ManagerPanel(QWidget):
         def work(ticket: Ticket) -> Steps:
             yield f"Deleting {name} …"
             _manage().delete_model(name)
-            return f"Deleted {name}."
+            return f"Deleted {name}.", ""
 
         self.runner.start(work)
 
@@ -150,11 +152,12 @@ class ManagerPanel(QWidget):
         def work(ticket: Ticket) -> Steps:
             yield f"Writing {path.name} …"
             import_module("napari_dinocell.core.models").FORMATS[kind](name, path)
-            return f"Wrote {path.name}."
+            return f"Wrote {path.name}.", ""
 
         self.runner.start(work)
 
-    def _take(self, sentence: str) -> str:
+    def _take(self, outcome: tuple[str, str]) -> str:
+        sentence, self._new = outcome
         self._watch.ask()
         return sentence
 
@@ -186,6 +189,9 @@ class ManagerPanel(QWidget):
         if found:
             self.list.setCurrentRow(0)
         self.choose(before)
+        if self._new in self.cards:
+            self.choose(self._new)
+            self._new = ""
         self._show()
 
     def _show(self, *_: Any) -> None:
@@ -222,8 +228,13 @@ class ManagerPanel(QWidget):
     def _asker(self, kind: str) -> Any:
         def ask(*_: Any) -> None:
             title, ending = FORMATS[kind]
+            # What is there is never replaced, so there is nothing to be asked about it.
             chosen, _ = QFileDialog.getSaveFileName(
-                self, title, f"{self.name}{ending}", f"{title} (*{ending})"
+                self,
+                title,
+                f"{self.name}{ending}",
+                f"{title} (*{ending})",
+                options=QFileDialog.Option.DontConfirmOverwrite,
             )
             if chosen:
                 self.export(kind, Path(chosen if chosen.endswith(ending) else chosen + ending))

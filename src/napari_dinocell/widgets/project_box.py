@@ -57,6 +57,8 @@ class ProjectBox(QWidget):
             self._remember(outcome.folder, outcome.names)
             return str(outcome.sentence)
         planes = outcome.planes
+        if not (planes or outcome.models or outcome.problems):
+            return f"⚠ {outcome.folder.name} holds no annotated image yet."
         for one in planes:
             add_layers(self._viewer, one)
         self._remember(outcome.folder, frozenset(one.name for one in planes))

@@ -18,7 +18,7 @@ from napari.layers import Image
 from napari_dinocell.core.corrections import FIRST_VERIFIED, REJECTED
 from napari_dinocell.core.writing import whole_file
 from napari_dinocell.widgets.annotations import AnnotatedLayer, examples, rectangles, region_layer
-from napari_dinocell.widgets.corrected import corrected_layer
+from napari_dinocell.widgets.corrected import OUTLINE, corrected_layer
 from napari_dinocell.widgets.jobs import Steps, Ticket
 from napari_dinocell.widgets.layers import layer_part
 from napari_dinocell.widgets.origin import Origin
@@ -191,6 +191,7 @@ def add_layers(viewer: Any, one: Opened) -> None:
             None,
         )
     )
+    layer.contour = OUTLINE
     if one.regions:
         shapes = region_layer(viewer, layer)
         for top, bottom, left, right in one.regions:

@@ -21,6 +21,8 @@ if TYPE_CHECKING:
 
 __all__ = ["SuggestButton"]
 
+_TIP = "Go to the part of the plane on screen in which the model is least sure."
+_SEGMENT_FIRST = "Segment an image first: its cells tell where the model is least sure."
 _COLOR = "#ffb000"
 _SIDE = 400.0  # screen px that the suggested window takes
 
@@ -38,7 +40,6 @@ class SuggestButton(QPushButton):
 
     def __init__(self, viewer: Any, parent: QWidget | None = None) -> None:
         super().__init__("Where next?", parent)
-        self.setToolTip("Go to the part of the plane on screen in which the model is least sure.")
         self._viewer = viewer
         self._preview: Preview | None = None
         self._job: Job | None = None
@@ -50,6 +51,7 @@ class SuggestButton(QPushButton):
         """Look at the cells of another preview; None while there is none."""
         self._preview = preview
         self.setEnabled(preview is not None)
+        self.setToolTip(_SEGMENT_FIRST if preview is None else _TIP)
 
     def _look(self, *_: Any) -> None:
         preview = self._preview

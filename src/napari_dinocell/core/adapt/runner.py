@@ -26,6 +26,7 @@ from napari_dinocell.core.model.files import default_model
 from napari_dinocell.core.project import ModelEntry, Project, is_project
 from napari_dinocell.core.storage import open_file
 from napari_dinocell.core.training.loop import stop_requests
+from napari_dinocell.core.writing import make_folder
 
 _log = logging.getLogger("napari_dinocell.adapt")
 
@@ -138,7 +139,7 @@ def _write(
         report.verdict == "unverified" and job.unverified
     )
     for path in (report_path, output):
-        path.parent.mkdir(parents=True, exist_ok=True)
+        make_folder(path.parent)
     write_json(report_path, report.to_json())
     if not keep:
         _log.warning("No model was written; the report is %s.", report_path)

@@ -11,6 +11,7 @@ from napari_dinocell.core.model.files import bundled_models, load_model, read_ca
 from napari_dinocell.core.model.library import keep_encoder
 from napari_dinocell.core.model.own import own_model_path, own_models, unused_name
 from napari_dinocell.core.model.store import read_safetensors, tensors_sha256
+from napari_dinocell.core.writing import make_folder
 
 __all__ = [
     "delete_model",
@@ -70,7 +71,7 @@ def import_model(path: str | Path, name: str | None = None) -> ModelCard:
     target = _free(name or path.stem)
     network, card = load_model(path)
     card = card.model_copy(update={"name": target.stem})
-    target.parent.mkdir(parents=True, exist_ok=True)
+    make_folder(target.parent)
     if card.backbone is not None:
         keep_encoder(network)  # first, so that there is no model file without its encoder
     return save_model(target, network, card)
@@ -149,7 +150,7 @@ def write_model(name_or_path: str | Path, output: str | Path) -> ModelCard:
     if output.exists():
         raise ValueError(f"{output} is there already; give another name.")
     network, card = load_model(name_or_path)
-    output.parent.mkdir(parents=True, exist_ok=True)
+    make_folder(output.parent)
     return save_model(output, network, card, full=True)
 
 
