@@ -19,6 +19,7 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from napari_dinocell.core.model.vit import VisionTransformer
+from napari_dinocell.core.pretrain.best import best_path, keep_best
 from napari_dinocell.core.pretrain.config import SSLConfig
 from napari_dinocell.core.pretrain.consistency import measure
 from napari_dinocell.core.pretrain.gallery import GalleryTile, embed, read_gallery
@@ -68,6 +69,8 @@ class Monitor:
             out.mkdir(parents=True, exist_ok=True)
             with whole_file(out / "config.yaml") as path:
                 path.write_text(dump_config(self._config), encoding="utf-8")
+            if self._run.step == 0:  # what is there is of another run
+                best_path(out, self._config.name).unlink(missing_ok=True)
             self._logbook = Logbook(
                 out,
                 self._config.steps,
@@ -188,6 +191,9 @@ class Monitor:
     def _probe(self, backbone: VisionTransformer, step: int) -> Look:
         assert self._config.probe is not None
         result = probe(backbone, self._config.probe, self._run.device)
+        path = best_path(self._config.out, self._config.name)
+        if keep_best(path, backbone, result.op_csb, step):
+            _log.info("The best backbone so far: OP_CSB %.3f at step %d.", result.op_csb, step)
         values = {"probe/step": float(step), "probe/OP_CSB": result.op_csb}
         values["probe/AP50"] = result.ap50
         values |= {f"probe/{name}/OP_CSB": value for name, value in result.per_set.items()}
