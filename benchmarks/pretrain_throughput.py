@@ -86,8 +86,9 @@ def measure(
 def one_step(run: Run, model: torch.nn.Module, batch: Batch, step: int) -> None:
     run.optimizer.zero_grad(set_to_none=True)
     losses, _ = forward_backward(
-        model, run.teacher, batch, run.config, step=step, temperature=0.04, dtype=run.dtype
-    )
+        model, run.teacher, batch, run.config,
+        step=step, temperature=0.04, anchor=run.anchor, dtype=run.dtype,
+    )  # fmt: skip
     follow_plan(run.optimizer, run.plan, min(step, len(run.plan) - 1))
     run.optimizer.step()
     update_teacher(run.teacher, run.student.network, 0.996)

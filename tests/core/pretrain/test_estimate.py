@@ -42,15 +42,17 @@ def test_a_crop_of_224_costs_45_gflop():
     assert 2 * forward_macs(VIT_S, 224) == pytest.approx(45.1e9, rel=0.002)
 
 
-@pytest.mark.parametrize("cross", [0, 0.5])
-def test_operations_of_a_step_are_nearly_those_that_torch_counts(configured, cross):
-    config = configured("model.drop_path=0", f"loss.cross={cross}", "batch=4")
+@pytest.mark.parametrize(("cross", "gram"), [(0, 0), (0.5, 0), (0.5, 1)])
+def test_operations_of_a_step_are_nearly_those_that_torch_counts(configured, cross, gram):
+    words = ("model.drop_path=0", f"loss.cross={cross}", f"loss.gram={gram}", "batch=4")
+    config = configured(*words)
     network = make_network(config)
     student = Student(network, BlockRunning(), config.model.rescale, config.seed)
     with counted() as counter:
         forward_backward(
-            student, make_teacher(network), make_batch(config), config, step=0, temperature=0.05
-        )
+            student, make_teacher(network), make_batch(config), config,
+            step=0, temperature=0.05, anchor=make_teacher(network) if gram else None,
+        )  # fmt: skip
     # torch also counts the crops' resampling, and no gradient of the first layer's input.
     assert step_flop(config) == pytest.approx(counter.get_total_flops(), rel=0.1)
 

@@ -58,7 +58,8 @@ def assert_same_state(one, other):
 def test_invariant_25_a_killed_run_goes_on_bit_by_bit(run_file, configured, tmp_path, fields):
     # 20 steps, of which 4 train the heads alone. The killed run reads in processes of its own, and
     # goes on from a copy of the fields in another place.
-    process = start(run_file, f"out={tmp_path / 'killed'}", "data.processes=2")
+    gram = "loss.gram=0.5"  # its anchor is made anew
+    process = start(run_file, f"out={tmp_path / 'killed'}", "data.processes=2", gram)
     assert process.stderr is not None
     with process.stderr:
         for line in process.stderr:
@@ -69,10 +70,9 @@ def test_invariant_25_a_killed_run_goes_on_bit_by_bit(run_file, configured, tmp_
     assert process.wait() == -signal.SIGKILL, rest
     assert 9 <= trained(tmp_path / "killed")["step"] < 20
     shutil.copytree(fields, tmp_path / "copy")
-    pretrain(
-        configured(f"out={tmp_path / 'killed'}", f"data.moved={{{fields}: {tmp_path / 'copy'}}}")
-    )
-    pretrain(configured(f"out={tmp_path / 'whole'}"))
+    moved = f"data.moved={{{fields}: {tmp_path / 'copy'}}}"
+    pretrain(configured(f"out={tmp_path / 'killed'}", moved, gram))
+    pretrain(configured(f"out={tmp_path / 'whole'}", gram))
     assert_same_state(trained(tmp_path / "killed"), trained(tmp_path / "whole"))
     assert trained(tmp_path / "whole")["step"] == 20
     whole = {entry["step"]: entry["loss/total"] for entry in log(tmp_path / "whole")}
@@ -83,6 +83,7 @@ def test_invariant_25_a_killed_run_goes_on_bit_by_bit(run_file, configured, tmp_
 TORCHRUN = ["-m", "torch.distributed.run", "--standalone", "--nproc-per-node", "2"]
 # With Adam's usual eps a gradient of the size of a rounding error makes a step of full size.
 SAME = ("optimizer.eps=0.1", "model.drop_path=0", "epochs=1", "optimizer.warmup_epochs=0")
+SAME += ("loss.gram=0.5",)
 
 
 def run_in_two_processes(*words):
@@ -101,7 +102,7 @@ def assert_close_runs(one, other):
     steps = ([entry for entry in log(f) if "loss/total" in entry] for f in (one, other))
     pairs = list(zip(*steps, strict=True))
     assert len(pairs) == 8
-    for name in ("total", "dino", "ibot", "koleo", "cross"):
+    for name in ("total", "dino", "ibot", "koleo", "cross", "gram"):
         ours, theirs = (
             [entry[f"loss/{name}"] for entry in both] for both in zip(*pairs, strict=True)
         )
@@ -282,7 +283,6 @@ def test_the_log_holds_all_that_moves(configured, tmp_path):
 
 def test_offline_weights_and_biases_gets_numbers_and_pictures(run_file, tmp_path):
     pytest.importorskip("wandb", reason="needs the extra train")
-    # A process of its own: its end is when the file is complete.
     words = ("epochs=0.25", "wandb=offline", "look_every=2", "look_fields=2")
     with start(run_file, *words) as process:
         _, errors = process.communicate()

@@ -44,8 +44,9 @@ def step(config, batch, *, frozen=False, number=3):
     running = BlockRunning(config.model.drop_path)
     student = Student(network, running, config.model.rescale, config.seed)
     student.freeze(frozen)
+    anchor = make_teacher(network) if config.loss.gram else None
     losses, targets = forward_backward(
-        student, teacher, batch, config, step=number, temperature=0.05
+        student, teacher, batch, config, step=number, temperature=0.05, anchor=anchor
     )
     return losses, targets, network, teacher
 
@@ -132,10 +133,21 @@ def test_invariant_18_without_its_weight_the_cross_term_leaves_no_trace(configur
         assert float(getattr(one, name)) == float(getattr(other, name))
 
 
+def test_a_student_that_sees_all_is_where_its_anchor_is(configured):
+    # With a mask it is not: the anchor sees the whole crop.
+    whole = configured(*CALM, "loss.gram=1", "loss.mask_share=0")
+    assert float(step(whole, make_batch(whole))[0].gram) == pytest.approx(0, abs=1e-10)
+    masked = configured(*CALM, "loss.gram=1")
+    assert float(step(masked, make_batch(masked))[0].gram) > 1e-6
+    assert float(step(configured(*CALM), make_batch(masked))[0].gram) == 0
+
+
 def test_the_total_is_the_weighted_sum(configured):
-    config = configured("loss.ibot=0.3", "loss.koleo=0.2", "loss.cross=0.7")
+    weights = ("loss.ibot=0.3", "loss.koleo=0.2", "loss.cross=0.7", "loss.gram=5")
+    config = configured(*weights)
     losses, *_ = step(config, make_batch(config))
     expected = losses.dino + 0.3 * losses.ibot + 0.2 * losses.koleo + 0.7 * losses.cross
+    expected = expected + 5 * losses.gram
     assert float(losses.total) == pytest.approx(float(expected), rel=1e-6)
 
 

@@ -156,6 +156,9 @@ class LossSettings(Section):
         0, ge=0, description="fields among which neighbors are sought; 0 = all of a micro-batch"
     )
     cross: float = Field(0.0, ge=0, description="weight of cross-channel patch targets")
+    gram: float = Field(
+        0.0, ge=0, description="weight of keeping the patch similarities of the starting backbone"
+    )
     student_temperature: float = Field(0.1, gt=0)
     mask_share: float = Field(0.5, ge=0, le=1, description="of the global crops")
     mask_ratio: ShareRange = Field((0.1, 0.5), description="of the patches of a masked crop")

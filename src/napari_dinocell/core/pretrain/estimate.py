@@ -187,7 +187,10 @@ def step_flop(config: SSLConfig) -> float:
         # Of each crop as many visible patches as masked ones, of whole crops the mean number.
         n_chosen = n_global * sum(config.loss.mask_ratio) / 2 * n_patches
         n_tokens += 4 * n_chosen * (1 + config.loss.mask_share)
-    return 2.0 * config.batch * (teacher + student + head * n_tokens)
+    anchor = 0.0
+    if config.loss.gram:  # a forward pass, and products of all patches of both networks
+        anchor = n_global * (large + 4 * n_patches**2 * shape.width)
+    return 2.0 * config.batch * (teacher + student + anchor + head * n_tokens)
 
 
 def forward_macs(shape: ViTConfig, size: int) -> float:
@@ -236,6 +239,7 @@ def _measure_steps(run: Run, batch: Batch) -> float:
             run.config,
             step=step,
             temperature=0.04,
+            anchor=run.anchor,
             rank=run.place.rank,
             dtype=run.dtype,
         )

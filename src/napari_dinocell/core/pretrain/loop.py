@@ -93,6 +93,7 @@ def _run(run: Run, batches: Batches, monitor: Monitor, stopped: Callable[[], boo
             config,
             step=run.step,
             temperature=float(plan.temperature[run.step]),
+            anchor=run.anchor,
             rank=run.place.rank,
             dtype=run.dtype,
         )

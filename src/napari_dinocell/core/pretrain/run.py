@@ -53,6 +53,9 @@ class Run:
     ----------
     student, teacher
         On the device. `model` is the student, or the same with gradients averaged over processes.
+    anchor : SelfSupervisedNetwork or None
+        The student as the run started, for `loss.gram`; no part of a checkpoint, because it is made
+        from the starting weights again.
     is_sharded : bool
         This process has slices of their tensors only.
     plan : Plan
@@ -72,6 +75,7 @@ class Run:
     dtype: torch.dtype
     student: Student
     teacher: SelfSupervisedNetwork
+    anchor: SelfSupervisedNetwork | None
     optimizer: torch.optim.Optimizer
     plan: Plan
     stream: Stream
@@ -150,10 +154,12 @@ def prepare(config: SSLConfig, place: World, device: torch.device) -> Run:
     training, held_out = open_fields(config.data)
     network = make_network(config).to(device)
     teacher = make_teacher(network)
+    anchor = make_teacher(network) if config.loss.gram else None
     in_parts = is_sharded(config.shard, network, place.size)
     if in_parts:
-        for each in (network, teacher):
-            shard(each, device, place.size)
+        for each in (network, teacher, anchor):
+            if each is not None:
+                shard(each, device, place.size)
         _log.info("Each of %d processes keeps slices of the network.", place.size)
     settings = config.model
     running = BlockRunning(settings.drop_path, recompute=config.recompute, compiled=config.compile)
@@ -179,6 +185,7 @@ def prepare(config: SSLConfig, place: World, device: torch.device) -> Run:
         dtype=training_dtype(config.precision, device),
         student=Student(network, running, settings.rescale, config.seed),
         teacher=teacher,
+        anchor=anchor,
         optimizer=optimizer,
         plan=make_plan(config),
         stream=open_stream(config, training, place),

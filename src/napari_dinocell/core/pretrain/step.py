@@ -13,6 +13,7 @@ from napari_dinocell.core.model.vit import Tokens
 from napari_dinocell.core.pretrain.batches import Batch
 from napari_dinocell.core.pretrain.config import LossSettings, SSLConfig
 from napari_dinocell.core.pretrain.dino_loss import dino_loss
+from napari_dinocell.core.pretrain.gram_loss import gram_loss
 from napari_dinocell.core.pretrain.ibot_loss import ibot_loss, patch_weights
 from napari_dinocell.core.pretrain.koleo_loss import koleo_loss
 from napari_dinocell.core.pretrain.network import SelfSupervisedNetwork
@@ -38,12 +39,15 @@ class Predicted:
     cross : (T, K) tensor or None
     cls : (G, b, D) tensor
         Before the head.
+    patches : (G b, N, D) tensor
+        Of the global crops, before the head.
     """
 
     dino: Tensor
     ibot: Tensor
     cross: Tensor | None
     cls: Tensor
+    patches: Tensor
 
 
 class Student(nn.Module):
@@ -93,6 +97,7 @@ class Student(nn.Module):
             network.ibot_head(seen.patches[part.masks]),
             None if part.chosen is None else network.ibot_head(seen.patches[part.chosen]),
             seen.cls.view(n_global, n, -1),
+            seen.patches,
         )
 
     def _tokens(
@@ -107,7 +112,7 @@ class Student(nn.Module):
 
 @dataclass(frozen=True)
 class Losses:
-    """Losses of a step as float32 tensors, without gradient; `cross` is 0 where not asked for.
+    """Losses of a step as float32 tensors, without gradient; 0 where not asked for.
 
     `koleo` is the sum over the global crops.
     """
@@ -117,6 +122,7 @@ class Losses:
     ibot: Tensor
     koleo: Tensor
     cross: Tensor
+    gram: Tensor
 
     def over_processes(self) -> dict[str, float]:
         """Means over all processes, by name."""
@@ -136,6 +142,7 @@ def forward_backward(
     *,
     step: int,
     temperature: float,
+    anchor: SelfSupervisedNetwork | None = None,
     rank: int = 0,
     dtype: torch.dtype = torch.float32,
 ) -> tuple[Losses, list[Targets]]:
@@ -150,6 +157,8 @@ def forward_backward(
         This process's samples.
     temperature : float
         The teacher's at this step.
+    anchor : SelfSupervisedNetwork, optional
+        The network at the start of the run, where `loss.gram` asks for it.
     rank : int
         Of this process.
     dtype : torch.dtype
@@ -165,7 +174,8 @@ def forward_backward(
         with _without_exchange(student, index < len(parts) - 1):
             with torch.autocast(batch.tiles.device.type, dtype, enabled=dtype != torch.float32):
                 predicted = Predicted(*student(part, step, (rank, index)))
-            losses = _losses(predicted, target, part, config.loss)
+                anchored = None if anchor is None else _patches(anchor, part)
+            losses = _losses(predicted, target, anchored, part, config.loss)
             (losses.total * share).backward()  # type: ignore[no-untyped-call]
         weighted = [v.detach() * share for v in _values(losses)]
         if sums is not None:
@@ -175,8 +185,17 @@ def forward_backward(
     return sums, targets
 
 
+@torch.no_grad()
+def _patches(anchor: SelfSupervisedNetwork, part: MicroBatch) -> Tensor:
+    return anchor.tokens(part.crops.globals.flatten(0, 1)).patches
+
+
 def _losses(
-    predicted: Predicted, target: Targets, part: MicroBatch, weights: LossSettings
+    predicted: Predicted,
+    target: Targets,
+    anchored: Tensor | None,
+    part: MicroBatch,
+    weights: LossSettings,
 ) -> Losses:
     """Losses of a micro-batch, each a mean over its samples."""
     temperature = weights.student_temperature
@@ -184,7 +203,7 @@ def _losses(
     ibot = ibot_loss(
         predicted.ibot, target.ibot, patch_weights(part.masks), temperature=temperature
     )
-    cross = koleo = torch.zeros_like(dino)
+    cross = koleo = gram = torch.zeros_like(dino)
     if predicted.cross is not None and target.cross is not None and part.chosen is not None:
         shares = patch_weights(part.chosen)
         cross = ibot_loss(predicted.cross, target.cross, shares, temperature=temperature)
@@ -195,8 +214,11 @@ def _losses(
             for crop in predicted.cls  # one set per crop index: never two crops of one field
         ]
         koleo = torch.stack(terms).sum()
-    total = dino + weights.ibot * ibot + weights.koleo * koleo + weights.cross * cross
-    return Losses(total, dino, ibot, koleo, cross)
+    if anchored is not None:
+        gram = gram_loss(predicted.patches, anchored)
+    total = dino + weights.ibot * ibot + weights.koleo * koleo
+    total = total + weights.cross * cross + weights.gram * gram
+    return Losses(total, dino, ibot, koleo, cross, gram)
 
 
 def _values(losses: Losses) -> Iterator[Tensor]:
