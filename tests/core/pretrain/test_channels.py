@@ -1,12 +1,14 @@
+from pathlib import Path
+
 import numpy as np
 import pytest
+import tifffile
 
-from napari_dinocell.core.pretrain.channels import (
-    ChannelGroup,
-    FieldViews,
-    Rendering,
-    normalize_field,
-)
+from napari_dinocell.core.pretrain.channels import ChannelGroup, FieldViews, Rendering
+from napari_dinocell.core.stream.manifest import Manifest
+from napari_dinocell.core.stream.records import FieldRecord
+from napari_dinocell.core.stream.sources import SourceSettings
+from napari_dinocell.core.stream.windows import finish
 
 PLATE = (ChannelGroup((0, 1, 2, 3, 4)), ChannelGroup((5, 6, 7), "brightfield"))
 AERIAL = (
@@ -24,6 +26,20 @@ def field(n_channels: int = 8) -> np.ndarray:
     return np.random.default_rng(1).random((n_channels, 6, 5)).astype(np.float32)
 
 
+def normalized(raw: np.ndarray, folder: Path) -> tuple[np.ndarray, list[bool]]:
+    """A square field as a run sees it: planes, and which show something."""
+    path = folder / "field.tif"
+    tifffile.imwrite(path, raw.astype(np.float32), photometric="minisblack")
+    names = tuple(f"stain {c}" for c in range(len(raw)))
+    manifest = Manifest([FieldRecord("s", "b", "p", "A01", "1", names, (str(path),))])
+    reader = SourceSettings(n_threads=1).open(manifest, seed=0)
+    try:
+        read = reader.read(0)
+    finally:
+        reader.stop()
+    return finish(read.channels, read.ranges, raw.shape[1]), [not r.is_empty for r in read.ranges]
+
+
 def test_invariant_23_mean_is_the_average_of_the_fluorescence_planes():
     planes = field()
     mean = views().mean.apply(planes)
@@ -37,23 +53,23 @@ def test_invariant_23_brightfield_never_alters_the_mean():
     assert np.array_equal(views().mean.apply(planes), before)
 
 
-def test_invariant_23_gain_and_offset_of_the_camera_leave_the_normalized_field_unchanged():
+def test_invariant_23_gain_and_offset_of_the_camera_leave_the_normalized_field_unchanged(tmp_path):
     rng = np.random.default_rng(0)
     yy, xx = np.mgrid[:96, :96]
     cells = 1000 * np.exp(-((yy % 24 - 12) ** 2 + (xx % 24 - 12) ** 2) / 30) + rng.normal(
         0, 5, (96, 96)
     )
     raw = np.stack([cells, cells.T + 300])
-    planes, available = normalize_field(raw)
-    changed, _ = normalize_field(raw * np.array([1.7, 0.4])[:, None, None] + 50)
-    assert available.tolist() == [True, True]
+    planes, available = normalized(raw, tmp_path)
+    changed, _ = normalized(raw * np.array([1.7, 0.4])[:, None, None] + 50, tmp_path)
+    assert available == [True, True]
     np.testing.assert_allclose(changed, planes, rtol=0, atol=1e-3)
 
 
-def test_empty_channels_are_marked_and_neither_drawn_nor_averaged():
-    raw = np.stack([np.arange(4096.0).reshape(64, 64), np.full((64, 64), 7.0)])
-    planes, available = normalize_field(raw)
-    assert available.tolist() == [True, False]
+def test_empty_channels_are_marked_and_neither_drawn_nor_averaged(tmp_path):
+    noise = np.random.default_rng(0).normal(500, 5, (64, 64))
+    planes, available = normalized(np.stack([np.arange(4096.0).reshape(64, 64), noise]), tmp_path)
+    assert available == [True, False]
     assert (planes[1] == 0).all()
     offer = FieldViews(np.random.default_rng(0), available)
     assert offer.parts == (Rendering(((1.0, 0.0),)),)

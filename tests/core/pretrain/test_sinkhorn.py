@@ -82,19 +82,8 @@ def test_invariant_04_equals_float64_without_maximum_where_a_row_maximum_does_no
     assert (by_row - reference).abs().max() > 1e-2
 
 
-def test_rows_of_padding_count_for_nothing():
-    scores = logits(20, 8).float()
-    padded = torch.cat([scores[:7], torch.full((5, 8), 9.0), scores[7:], torch.randn(3, 8)])
-    valid = torch.tensor([True] * 7 + [False] * 5 + [True] * 13 + [False] * 3)
-    Q = sinkhorn_knopp(padded, 0.07, valid=valid)
-    torch.testing.assert_close(Q[valid], sinkhorn_knopp(scores, 0.07), rtol=0, atol=1e-6)
-    assert (Q[~valid] == 0).all()
-
-
-def test_nothing_valid_and_nothing_at_all_give_no_target():
-    scores = torch.randn(4, 8)
-    assert (sinkhorn_knopp(scores, 0.07, valid=torch.zeros(4, dtype=torch.bool)) == 0).all()
-    assert sinkhorn_knopp(scores[:0], 0.07).shape == (0, 8)
+def test_nothing_at_all_gives_no_target():
+    assert sinkhorn_knopp(torch.zeros(0, 8), 0.07).shape == (0, 8)
 
 
 def test_bfloat16_logits_are_balanced_in_float32():
@@ -135,7 +124,6 @@ def test_many_iterations_solve_entropic_optimal_transport():
         ({"logits": torch.zeros(3)}, "expected \\(samples, prototypes\\)"),
         ({"temperature": 0.0}, "must be above 0"),
         ({"n_iterations": 0}, "at least 1"),
-        ({"valid": torch.ones(2, dtype=torch.bool)}, "one bool for each"),
     ],
 )
 def test_wrong_arguments_are_named(options, message):

@@ -14,10 +14,6 @@ from typing import Any, Literal
 import numpy as np
 from numpy.typing import NDArray
 
-from napari_dinocell.core.intensity import intensity_range, normalize
-
-FloatArray = NDArray[np.float32]
-
 
 @dataclass(frozen=True)
 class ChannelGroup:
@@ -178,33 +174,6 @@ class FieldViews:
             return answer
         others = [r for r in (self.mean, *self.parts) if r != rendering]
         return others[rng.integers(len(others))] if others else None
-
-
-def normalize_field(
-    channels: NDArray[Any],
-    *,
-    percentiles: tuple[float, float] = (1.0, 99.8),
-    contrast_floor: float = 8.0,
-) -> tuple[FloatArray, NDArray[np.bool_]]:
-    """Normalize each channel of a whole field as for inference, and tell which show something.
-
-    Parameters
-    ----------
-    channels : (C, Y, X) array
-        Raw counts of the *whole* field: percentiles of a tile would stretch empty background.
-
-    Returns
-    -------
-    planes : (C, Y, X) float32 array
-        About [0, 1], see `intensity.normalize`; 0 where the channel is empty.
-    available : (C,) bool array
-        False for channels without contrast.
-    """
-    if channels.ndim != 3:
-        raise ValueError(f"Field has the shape {channels.shape}, expected (C, Y, X).")
-    ranges = [intensity_range(plane, percentiles, contrast_floor) for plane in channels]
-    planes = np.stack([normalize(plane, r) for plane, r in zip(channels, ranges, strict=True)])
-    return planes, np.array([not r.is_empty for r in ranges])
 
 
 def _one_hot(channel: int, n_channels: int) -> tuple[float, ...]:

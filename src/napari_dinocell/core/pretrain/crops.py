@@ -12,7 +12,6 @@ from dataclasses import dataclass
 
 import numpy as np
 import torch
-from numpy.typing import NDArray
 from torch import Tensor
 
 
@@ -149,28 +148,6 @@ def resize_matrix(start: Tensor, length: Tensor, n_in: int, n_out: int) -> Tenso
     distance = (columns + 0.5 - first - rows * scale) / scale.clamp_min(1.0)
     weights = torch.where((columns >= first) & (columns < last), _keys_cubic(distance), 0.0)
     return (weights / weights.sum(dim=2, keepdim=True)).float()
-
-
-def patch_centers(geometry: Geometry, patch: int) -> NDArray[np.float64]:
-    """Where the crop's patches lie in the tile.
-
-    Two crops of one geometry have equal centers patch by patch, whatever they render; between
-    different crops the nearest center tells which patch sees the same place.
-
-    Returns
-    -------
-    (N, 2) float array
-        (y, x) in px of the tile, pixel (0, 0) centered at (0.5, 0.5); row-major over the crop's
-        patches.
-    """
-    n_side = geometry.size // patch
-    along = (np.arange(n_side) + 0.5) / n_side
-    y = geometry.top + geometry.height * (along[::-1] if geometry.flip_y else along)
-    x = geometry.left + geometry.width * (along[::-1] if geometry.flip_x else along)
-    centers = np.stack(np.meshgrid(y, x, indexing="ij"), axis=-1)  # (rows, columns, 2)
-    if geometry.transpose:
-        centers = centers.swapaxes(0, 1)
-    return centers.reshape(-1, 2)
 
 
 def _draw_box(

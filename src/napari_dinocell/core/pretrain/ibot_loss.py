@@ -9,21 +9,21 @@ import torch
 from torch import Tensor
 
 
-def patch_weights(tokens: Tensor, n_crops: int | None = None) -> Tensor:
+def patch_weights(tokens: Tensor) -> Tensor:
     """Weight of each chosen patch: every crop with a chosen patch counts the same.
+
+    Crops without one count with loss 0: iBOT masks half of the crops, so that its loss starts at half
+    of ln K.
 
     Parameters
     ----------
     tokens : (V, N) bool tensor
         The chosen (masked) patches of V crops.
-    n_crops : int, optional
-        Divisor; by default V, that is, crops without a chosen patch count with loss 0. iBOT masks
-        half of the crops, so that its loss starts at half of ln K.
 
     Returns
     -------
     (M,) float32 tensor
-        1 / (patches chosen in this crop * n_crops), in the order of ``x[tokens]``.
+        1 / (patches chosen in this crop * V), in the order of ``x[tokens]``.
     """
     if tokens.ndim != 2 or tokens.dtype != torch.bool:
         raise ValueError(
@@ -31,7 +31,7 @@ def patch_weights(tokens: Tensor, n_crops: int | None = None) -> Tensor:
             "bool of the shape (crops, patches)."
         )
     counts = tokens.sum(dim=1, keepdim=True).clamp_min(1)
-    share = 1.0 / (counts * (n_crops or tokens.shape[0])).float()
+    share = 1.0 / (counts * tokens.shape[0]).float()
     return share.expand_as(tokens)[tokens]
 
 

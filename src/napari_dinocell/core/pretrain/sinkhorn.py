@@ -17,7 +17,6 @@ def sinkhorn_knopp(
     temperature: float,
     *,
     n_iterations: int = 3,
-    valid: Tensor | None = None,
 ) -> Tensor:
     """Probabilities of the prototypes for each sample, balanced over the batch of all processes.
 
@@ -30,20 +29,17 @@ def sinkhorn_knopp(
         Above 0; DINOv3 uses 0.04 rising to 0.07. Lower is sharper.
     n_iterations : int
         Each scales the prototypes once, then the samples once.
-    valid : (M,) bool tensor, optional
-        False marks rows of padding: they count for nothing, and their result is 0.
 
     Returns
     -------
     (M, K) tensor
-        Float32 (float64 for float64 logits). Each valid row is >= 0 and sums to 1. The mass of each
+        Float32 (float64 for float64 logits). Each row is >= 0 and sums to 1. The mass of each
         prototype over all samples tends to M / K with the number of iterations.
 
     Raises
     ------
     ValueError
-        If `logits` is not 2-D, the temperature is not positive, no iteration is asked for, or
-        `valid` does not match the rows.
+        If `logits` is not 2-D, the temperature is not positive, or no iteration is asked for.
 
     Notes
     -----
@@ -64,20 +60,15 @@ def sinkhorn_knopp(
     Subtracting each row's maximum in the usual form is *not* the same: it is itself a scaling of
     the samples, and changes what a finite number of iterations returns.
     """
-    _check(logits, temperature, n_iterations, valid)
+    _check(logits, temperature, n_iterations)
     # bfloat16 keeps 8 bits: sums over thousands of entries would lose the small ones.
     scores = logits.to(torch.promote_types(logits.dtype, torch.float32)) / temperature
-    if valid is not None:
-        scores = scores.masked_fill(~valid[:, None], -torch.inf)
     balanced = scores - _logsumexp_over_samples(scores)
     for _ in range(n_iterations - 1):
         sample_scale = torch.logsumexp(balanced, dim=1, keepdim=True)  # (M, 1)
-        if valid is not None:
-            sample_scale = sample_scale.masked_fill(~valid[:, None], 0.0)
         # From the scores again, not from `balanced`: rounding does not add up over the iterations.
         balanced = scores - _logsumexp_over_samples(scores - sample_scale)
-    targets = torch.softmax(balanced, dim=1)
-    return targets if valid is None else targets.masked_fill(~valid[:, None], 0.0)
+    return torch.softmax(balanced, dim=1)
 
 
 def _logsumexp_over_samples(scores: Tensor) -> Tensor:
@@ -93,7 +84,7 @@ def _logsumexp_over_samples(scores: Tensor) -> Tensor:
     return largest + torch.log(total)
 
 
-def _check(logits: Tensor, temperature: float, n_iterations: int, valid: Tensor | None) -> None:
+def _check(logits: Tensor, temperature: float, n_iterations: int) -> None:
     if logits.ndim != 2:
         raise ValueError(
             f"Teacher logits have the shape {tuple(logits.shape)}, expected (samples, prototypes)."
@@ -103,9 +94,4 @@ def _check(logits: Tensor, temperature: float, n_iterations: int, valid: Tensor 
     if n_iterations < 1:
         raise ValueError(
             f"Sinkhorn-Knopp was asked for {n_iterations} iterations, needs at least 1."
-        )
-    if valid is not None and (valid.shape != logits.shape[:1] or valid.dtype != torch.bool):
-        raise ValueError(
-            f"`valid` is {valid.dtype} of the shape {tuple(valid.shape)}, expected one bool for "
-            f"each of the {logits.shape[0]} rows."
         )
