@@ -49,6 +49,7 @@ ARMS = {
 }
 FREE = ("out", "arms", "device", "threads")  # options that may differ when it goes on
 SHOWN = ("margin", "order", "retrieval", "dense", "same")
+Results = dict[str, dict[str, object]]
 
 
 def main() -> None:
@@ -67,17 +68,14 @@ def main() -> None:
         held_out, source_settings(data), side=options.size, tiles_per_field=options.tiles
     )
     pairs = [pair for tile in tiles if (pair := stain_pair(tile, unseen)) is not None]
-    results: dict[str, dict[str, object]] = {}
     stored = out / "results.json"
-    if stored.is_file():
-        results = json.loads(stored.read_text(encoding="utf-8"))
+    results: Results = json.loads(stored.read_bytes()) if stored.is_file() else {}
 
     def score(name: str, step: int, weights: Path) -> None:
         key = f"{name} {step}"
         if key not in results:
-            results[key] = evaluate(
-                options, weights, tiles, pairs, is_end=step in (0, options.steps)
-            )
+            is_end = step in (0, options.steps)
+            results[key] = evaluate(options, weights, tiles, pairs, is_end=is_end)
             with whole_file(stored) as path:
                 path.write_text(json.dumps(results, indent=1), encoding="utf-8")
         print(f"{key:<28} {describe(results[key])}", flush=True)
@@ -111,9 +109,7 @@ def parse() -> argparse.Namespace:
     parser.add_argument("--every", type=int, default=500, help="steps between points of the curves")
     parser.add_argument("--lr", type=float, default=5e-5)
     parser.add_argument("--momentum", type=float, default=0.996, help="at a batch of 64")
-    parser.add_argument(
-        "--set", nargs="*", default=[], metavar="KEY=VALUE", help="other settings of every arm"
-    )
+    parser.add_argument("--set", nargs="*", default=[], metavar="KEY=VALUE", help="of every arm")
     parser.add_argument("--prototypes", type=int, default=4096)
     parser.add_argument("--tiles", type=int, default=8, help="gallery tiles per field")
     parser.add_argument("--probe-steps", type=int, default=300, help="0: no probe")
@@ -210,9 +206,8 @@ def stain_pair(tile: GalleryTile, unseen: tuple[str, ...]) -> GalleryTile | None
     if not stain or not other:
         return None
     chosen = [other[0], stain[0]]
-    return replace(
-        tile, pixels=tile.pixels[chosen], channels=tuple(tile.channels[c] for c in chosen)
-    )
+    names = tuple(tile.channels[c] for c in chosen)
+    return replace(tile, pixels=tile.pixels[chosen], channels=names)
 
 
 def evaluate(
@@ -249,7 +244,7 @@ def describe(result: dict[str, object]) -> str:
     return "; ".join(parts)
 
 
-def table(results: dict[str, dict[str, object]], steps: int) -> str:
+def table(results: Results, steps: int) -> str:
     """Markdown: start and end of each arm, with intervals over groups."""
     names = ("margin", "order", "retrieval")
     head = [f"{part} {name}" for part in ("all", "unseen") for name in names] + ["OP_CSB"]
@@ -269,7 +264,7 @@ def table(results: dict[str, dict[str, object]], steps: int) -> str:
     return "\n".join(lines)
 
 
-def draw(results: dict[str, dict[str, object]], path: Path) -> None:
+def draw(results: Results, path: Path) -> None:
     """Curves of margin and retrieval over the steps, one line per arm."""
     try:
         import matplotlib  # noqa: PLC0415  optional
