@@ -36,6 +36,8 @@ def scene():
         (140, 212, True),
         (212, 140, True),
         (140, 209, False),
+        (151, 117, True),
+        (151, 125, False),
         (0, 10, True),
         (0, 9, False),
         (12, 19, False),
@@ -43,7 +45,7 @@ def scene():
         (0, 0, False),
     ],
 )
-def test_counts_are_worth_a_sentence_where_they_differ_by_half_and_by_ten_cells(
+def test_counts_are_worth_a_sentence_where_they_rise_by_half_or_fall_by_a_fifth_and_by_ten_cells(
     base, result, is_notable
 ):
     assert Elsewhere(base, result, 1.0, 1).is_notable == is_notable

@@ -29,7 +29,8 @@ from napari_dinocell.core.tiles import TileGrid
 
 Mask = npt.NDArray[np.bool_]
 
-_FACTOR = 1.5  # more, or fewer by as much, is worth a look
+_MORE = 1.5  # times as many cells are worth a look
+_FEWER = 1.25  # times as many before: cells that were found and vanish are a loss for sure
 _LEAST = 10  # cells by which the counts must differ, too: a few come and go by chance
 _SLACK = 1.2  # a window is begun only if this many times the slowest so far is left
 
@@ -54,9 +55,9 @@ class Elsewhere:
 
     @property
     def is_notable(self) -> bool:
-        """Whether the counts differ by a factor of more than 1.5, and by at least 10 cells."""
-        few, many = sorted((self.base, self.result))
-        return many > _FACTOR * few and many - few >= _LEAST
+        """Whether there are half as many again, or a fifth fewer, and it is 10 cells at least."""
+        is_other = self.result > _MORE * self.base or self.base > _FEWER * self.result
+        return is_other and abs(self.result - self.base) >= _LEAST
 
     def sentence(self) -> str:
         """The counts, and what to do about them."""
