@@ -60,6 +60,7 @@ $(BIN)/python:
 		exit 2; }
 	"$(PYTHON)" -m venv $(VENV)
 
+# The losses of lightly judge ours; what else it requires (torchvision, Lightning) no test needs.
 # The stamps are renewed when the dependencies change.
 $(VENV)/torch: constraints.txt | $(BIN)/python
 	$(PIP) "torch>=2.4" $(if $(TORCH_INDEX),--index-url $(TORCH_INDEX))
@@ -71,6 +72,7 @@ $(VENV)/installed-base: pyproject.toml constraints.txt | $(VENV)/torch
 
 $(VENV)/installed-dev: pyproject.toml constraints.txt | $(VENV)/torch
 	$(PIP) --editable ".[dev]"
+	$(PIP) --no-deps lightly
 	@touch $@
 
 # Its own napari comes first; everything else is that of the other environment.
