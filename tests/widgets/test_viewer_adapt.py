@@ -9,6 +9,7 @@ from napari_dinocell.core.adapt import Limits
 from napari_dinocell.core.adapt.folds import LEAST_CELLS
 from napari_dinocell.core.model.own import own_model_path, own_models
 from napari_dinocell.widgets.annotations import _LEAST_CELLS, Counts
+from napari_dinocell.widgets.cell_size import ESTIMATE, GIVEN
 
 pytestmark = pytest.mark.qt
 
@@ -90,11 +91,17 @@ def test_two_cells_verify_nothing_so_the_user_is_asked_and_may_undo(annotated, w
     assert name == "image adapted"
     # The corrections survive a run of the new model, and go on in the same layer.
     corrected = viewer.layers["image corrected"].data.copy()
+    assert panel.form.cell_size.how.value == ESTIMATE
+    diameter = panel.preview.prediction.scaling.diameter
     wait(panel.button.isEnabled)
     adapting.verdict.segment_button.click()
     assert panel.job is not None
     wait(lambda: panel.job is None)
     assert panel.preview.prediction.model_card.name == name
+    # The size of the cells is that of the corrected ones: it is not estimated anew.
+    assert panel.form.cell_size.how.value == GIVEN
+    assert panel.preview.prediction.scaling.reason == "diameter"
+    assert panel.preview.prediction.scaling.diameter == pytest.approx(diameter, abs=0.01)
     assert panel.preview.corrected == viewer.layers["image corrected"]
     np.testing.assert_array_equal(viewer.layers["image corrected"].data, corrected)
     wait(lambda: panel.preview.is_following)

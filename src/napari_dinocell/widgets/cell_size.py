@@ -81,6 +81,11 @@ class CellSize(QObject):
         typed = float(self.pixels.value)
         return {AS_IS: None, ESTIMATE: "auto", GIVEN: typed}[self.how.value]
 
+    def give(self, diameter: float) -> None:
+        """Answer with a diameter, px of the full resolution."""
+        self.pixels.value = _rounded(diameter)
+        self.how.value = GIVEN
+
     def set_image(self, image: Any, axes: str) -> None:
         """Take another image, or other axes; lengths in µm follow."""
         if image != self._image or axes != self._axes:

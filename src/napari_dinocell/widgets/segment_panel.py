@@ -197,12 +197,21 @@ class SegmentPanel(QWidget):
         job.start()
 
     def _segment_again(self) -> None:
-        """Come up, and segment if that is possible now; else the user sees why it is not."""
+        """Come up, and segment if that is possible now; else the user sees why it is not.
+
+        With the size of the cells that were corrected: it was adapted to cells of this size.
+        """
         dock = self.parentWidget()
         if dock is not None:
             dock.show()
             dock.raise_()
-        if self.job is None and self.button.isEnabled():
+        if self.job is not None:
+            return
+        if self.preview is not None and self._source is self.form.layer:
+            scaling, factor = self.preview.prediction.scaling, self.preview.result.part.factor
+            if scaling.diameter is not None and self.form.cell_size.diameter == "auto":
+                self.form.cell_size.give(scaling.diameter * factor)
+        if self.button.isEnabled():
             self._clicked()
 
     def _source_changed(self, event: Any = None) -> None:
