@@ -97,3 +97,8 @@ def test_a_process_killed_while_saving_leaves_a_good_checkpoint(tmp_path):
     assert loaded is not None
     assert loaded["step"] >= last
     assert (loaded["weights"] == loaded["step"]).all()
+    # What it left half-written goes with the next one; what others are writing stays.
+    (tmp_path / f"checkpoint-0000001.{process.pid}.part").write_bytes(b"half")
+    (tmp_path / f"checkpoint-0000001.{os.getppid()}.part").write_bytes(b"half")
+    checkpoint.save(tmp_path, last + 100, {"weights": loaded["weights"]}, keep=2)
+    assert [p.name for p in tmp_path.glob("*.part")] == [f"checkpoint-0000001.{os.getppid()}.part"]

@@ -12,6 +12,7 @@ import zipfile
 from pathlib import Path
 from typing import Any
 
+import psutil
 import torch
 
 from napari_dinocell import __version__
@@ -23,7 +24,7 @@ def save(folder: Path, step: int, state: dict[str, Any], keep: int) -> Path:
     """Write ``checkpoint-<step>.pt`` and remove all but the newest `keep` ones.
 
     The file is written beside its final name, flushed to the disk and renamed: a process that is
-    killed leaves the older checkpoints as they were.
+    killed leaves the older checkpoints as they were, and what it had written to the next `save`.
     """
     folder.mkdir(parents=True, exist_ok=True)
     path = folder / f"checkpoint-{step:07d}.pt"
@@ -36,8 +37,8 @@ def save(folder: Path, step: int, state: dict[str, Any], keep: int) -> Path:
         part.replace(path)
     finally:
         part.unlink(missing_ok=True)
-    for old in _by_age(folder)[:-keep]:
-        old.unlink()
+    for old in [*_by_age(folder)[:-keep], *_abandoned(folder)]:
+        old.unlink(missing_ok=True)
     return path
 
 
@@ -91,6 +92,12 @@ def environment() -> dict[str, str]:
 
 def _by_age(folder: Path) -> list[Path]:
     return sorted(folder.glob("checkpoint-*.pt"))
+
+
+def _abandoned(folder: Path) -> list[Path]:
+    """What processes were writing when they were killed."""
+    parts = [(part, part.stem.rpartition(".")[2]) for part in folder.glob("checkpoint-*.*.part")]
+    return [part for part, pid in parts if pid.isdigit() and not psutil.pid_exists(int(pid))]
 
 
 def _read(path: Path) -> dict[str, Any] | None:
