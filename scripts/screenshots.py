@@ -16,6 +16,7 @@ from qtpy.QtCore import QRect
 from qtpy.QtWidgets import QApplication
 from screenshot import open_viewer, picture, segment, wait
 
+from napari_dinocell.core.overlaps import overlap_table
 from napari_dinocell.widgets.batch_panel import BatchPanel, BatchSettings
 from napari_dinocell.widgets.editing import ACCEPT, SPLIT
 
@@ -46,27 +47,40 @@ def panel_alone(panel, path):
 def usual_cells(layer, n):
     """World coordinates of the middle pixel of the n cells that are nearest to the median area."""
     ids, areas = np.unique(layer.data[layer.data > 0], return_counts=True)
+    return middles(layer.data, ids[np.argsort(abs(areas - np.median(areas)))[:n]])
+
+
+def others(layer, found, n):
+    """The same of the n cells that other labels have least in common with, specks left out."""
+    table = overlap_table(found, np.asarray(layer.data))
+    is_large = table.pred_areas >= np.median(table.pred_areas) / 2
+    order = np.argsort(np.where(is_large, table.best_ious(), np.inf))
+    return middles(layer.data, table.pred_ids[order[:n]])
+
+
+def middles(labels, cells):
+    """Of each cell the pixel that is nearest to its center."""
     places = []
-    for cell in ids[np.argsort(abs(areas - np.median(areas)))[:n]]:
-        y, x = np.nonzero(layer.data == cell)
+    for cell in cells:
+        y, x = np.nonzero(labels == cell)
         middle = np.argmin((y - y.mean()) ** 2 + (x - x.mean()) ** 2)
         places.append((int(y[middle]), int(x[middle])))
     return places
 
 
-def accept(panel, n):
-    """Accept some cells with the button; return where they are."""
-    places = usual_cells(panel.preview.layer, n)
+def accept(panel, places):
+    """Accept some cells with the button."""
     panel.results.tools.take(ACCEPT)
     for y, x in places:
         panel.results.tools.apply([(y, x), (y, x + 1)])
-    return places
 
 
 def correct(viewer, panel):
     """Accept some cells and take the knife, as a user does with the buttons."""
     middle = np.array(panel.preview.layer.data.shape) / 2
-    y, x = min(accept(panel, 12), key=lambda place: np.hypot(*(place - middle)))
+    places = usual_cells(panel.preview.layer, 12)
+    accept(panel, places)
+    y, x = min(places, key=lambda place: np.hypot(*(place - middle)))
     panel.results.tools.take(SPLIT)
     camera = getattr(viewer, "scene", viewer).camera  # napari 0.9 has it in the scene
     camera.center = (y, x)
@@ -75,9 +89,11 @@ def correct(viewer, panel):
 
 
 def adapt(viewer, panel):
-    """Accept cells of the large model, adapt the small one to them, until the verdict."""
+    """Accept cells of the large model that the small one gets wrong, and adapt it to them."""
+    segment(viewer, panel, "small")
+    found = panel.preview.layer.data.copy()
     segment(viewer, panel, "vits8")
-    accept(panel, 20)
+    accept(panel, others(panel.preview.layer, found, 20))
     panel.results.tools.put_away()
     segment(viewer, panel, "small")
     panel.results.further.adapt.click()
