@@ -207,7 +207,7 @@ class SegmentPanel(QWidget):
             dock.raise_()
         if self.job is not None:
             return
-        if self.preview is not None and self._source is self.form.layer:
+        if self.preview is not None and self._source == self.form.layer:
             scaling, factor = self.preview.prediction.scaling, self.preview.result.part.factor
             if scaling.diameter is not None and self.form.cell_size.diameter == "auto":
                 self.form.cell_size.give(scaling.diameter * factor)
