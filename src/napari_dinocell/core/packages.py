@@ -10,6 +10,8 @@ import logging
 import shutil
 import tempfile
 import warnings
+from collections.abc import Iterator
+from contextlib import contextmanager
 from importlib import import_module
 from importlib.resources import files
 from pathlib import Path
@@ -34,6 +36,8 @@ from napari_dinocell.core.writing import make_folder, whole_file
 __all__ = ["write_bioimageio", "write_onnx"]
 
 _OPSET = 20
+# Warns of each operation of torchvision, which is not asked for.
+_REGISTRATION = logging.getLogger("torch.onnx._internal.exporter._registration")
 _SAMPLE = "fluorescence"
 _TERMS = ("NOTICE", "LICENSE-Apache-2.0.txt")
 
@@ -75,11 +79,9 @@ def write_bioimageio(name_or_path: str | Path, output: str | Path) -> None:
 
 def _save_onnx(network: DINOCell, card: ModelCard, path: Path) -> None:
     _package("onnxscript")
-    # It warns of each operation of torchvision, which is not asked for.
-    logging.getLogger("torch.onnx._internal.exporter._registration").setLevel(logging.ERROR)
     # Two planes: what is 1 in an example becomes a constant of the graph.
     plane = torch.zeros(2, 3, card.tile, card.tile)
-    with warnings.catch_warnings():
+    with _silent(_REGISTRATION), warnings.catch_warnings():
         warnings.simplefilter("ignore")  # of torch and its packages about themselves
         program = torch.onnx.export(
             network.eval(),
@@ -93,6 +95,17 @@ def _save_onnx(network: DINOCell, card: ModelCard, path: Path) -> None:
         )
     assert program is not None
     program.save(str(path), external_data=False)
+
+
+@contextmanager
+def _silent(logger: logging.Logger) -> Iterator[None]:
+    """Let through errors only; what the caller's process had set comes back."""
+    level = logger.level
+    logger.setLevel(logging.ERROR)
+    try:
+        yield
+    finally:
+        logger.setLevel(level)
 
 
 def _describe(network: DINOCell, card: ModelCard, folder: Path) -> Any:
